@@ -1,0 +1,229 @@
+"""Compiled float32 loops over weights: KL, masks, noise, loss, Adam.
+
+Logarithm and exponential are polynomials, because the compiler turns loops over them
+into vector code, which it cannot do with calls of the C library. For the same reason
+loops run from 0 over slices: an index that might be negative stops vectorisation.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy
+
+from vdcore.backends.jit import jit
+from vdcore.variational.kl import EXACT_COEFFICIENTS, EXACT_SCALE, K1, K2, K3
+
+f = numpy.float32
+i = numpy.int32
+u64 = numpy.uint64
+
+PIECE = 32768  # elements that one entry of the sums covers
+UNLIMITED = 80.0  # exp of it is finite in float32
+EPS = f(1e-8)
+ONE, HALF = f(1), f(0.5)
+K1_32, K2_32, K3_32, SLOPE = f(K1), f(K2), f(K3), f(K1 * K3)
+SCALE = f(EXACT_SCALE)
+COEFFICIENTS = numpy.asarray(EXACT_COEFFICIENTS[::-1], numpy.float32)
+
+# Range reduction: log 2 as the sum of a short and a small number, so that n log 2 is
+# exact in its first part.
+LOG2_HIGH, LOG2_LOW = f(0.693359375), f(-2.12194440e-4)
+INVERSE_LOG2 = f(1.44269504)
+SQRT_HALF = f(0.70710678)
+# Minimax polynomials of the Cephes library: (exp(r) - 1 - r) / r^2 on |r| <= log(2)/2,
+# and (log(1 + r) - r + r^2/2) / r^3 on sqrt(1/2) - 1 <= r <= sqrt(2) - 1.
+E0, E1, E2 = f(1.9875691500e-4), f(1.3981999507e-3), f(8.3334519073e-3)
+E3, E4, E5 = f(4.1665795894e-2), f(1.6666665459e-1), f(5.0000001201e-1)
+L0, L1, L2 = f(7.0376836292e-2), f(-1.1514610310e-1), f(1.1676998740e-1)
+L3, L4, L5 = f(-1.2420140846e-1), f(1.4249322787e-1), f(-1.6668057665e-1)
+# The same library's (sin(x) - x) / x^3 and (cos(x) - 1 + x^2/2) / x^4 on |x| <= pi/4.
+S0, S1, S2 = f(-1.9515295891e-4), f(8.3321608736e-3), f(-1.6666654611e-1)
+C0, C1, C2 = f(2.443315711809948e-5), f(-1.388731625493765e-3), f(4.166664568298827e-2)
+L6, L7, L8 = f(2.0000714765e-1), f(-2.4999993993e-1), f(3.3333331174e-1)
+
+
+@jit(inline="always")
+def exp(x):
+    """exp, relative error about 1e-7; flushed outside [-87, 88]."""
+    x = min(max(x, f(-87)), f(88))
+    n = math.floor(x * INVERSE_LOG2 + HALF)
+    r = x - n * LOG2_HIGH - n * LOG2_LOW
+    q = ((((E0 * r + E1) * r + E2) * r + E3) * r + E4) * r + E5
+    power_of_2 = i((i(n) + i(127)) << i(23)).view(numpy.float32)
+    return (q * r * r + r + ONE) * power_of_2
+
+
+@jit(inline="always")
+def log(x):
+    """log of a positive normal number, relative error about 1e-7."""
+    bits = f(x).view(numpy.int32)
+    n = (bits >> i(23)) - i(126)
+    r = i((bits & i(0x7FFFFF)) | i(0x3F000000)).view(numpy.float32)  # in [1/2, 1)
+    low = r < SQRT_HALF
+    exponent = f(n) - (ONE if low else f(0))
+    r = r + (r if low else f(0)) - ONE
+    z = r * r
+    q = (((((((L0 * r + L1) * r + L2) * r + L3) * r + L4) * r + L5) * r + L6) * r + L7)
+    q = (q * r + L8) * r * z
+    return r + (q + exponent * LOG2_LOW - HALF * z) + exponent * LOG2_HIGH
+
+
+@jit()
+def box_muller(words, normal):
+    """Pairs of standard normal numbers from 64 random bits each (Box, Muller 1958).
+
+    The first number of each pair fills the first half of `normal`. Uniform numbers have
+    24 bits, so that draws stay within 5.8 standard deviations.
+    """
+    half = words.size
+    first, second = normal[:half], normal[half:]
+    unit = f(2.0**-24)
+    # The angle 2 pi u is a quarter turn k plus x in [-pi/4, pi/4].
+    for j in range(half):
+        word = words[j]
+        u = f(i(word >> u64(40)) + i(1)) * unit
+        v = f(i((word >> u64(8)) & u64(0xFFFFFF))) * unit
+        radius = math.sqrt(f(-2) * log(u))
+        k = i(v * f(4) + HALF)
+        x = (v - f(k) * f(0.25)) * f(2 * math.pi)
+        z = x * x
+        sine = x + x * z * ((S0 * z + S1) * z + S2)
+        cosine = ONE - HALF * z + z * z * ((C0 * z + C1) * z + C2)
+        turned = (k & i(1)) == i(1)
+        a = sine if turned else cosine
+        b = cosine if turned else sine
+        first[j] = radius * (-a if ((k + i(1)) & i(2)) == i(2) else a)
+        if j < second.size:
+            second[j] = radius * (-b if (k & i(2)) == i(2) else b)
+
+
+@jit()
+def molchanov_penalty(
+    theta, log_sigma2, by_theta, by_log_sigma2, sums, threshold, mask_above, limit,
+    scale, first, last,
+):  # fmt: skip
+    """KL of equation 14 with gradients and statistics; pieces `first` to `last`."""
+    for piece in range(first, last):
+        part = slice(piece * PIECE, (piece + 1) * PIECE)
+        weights, log_variances = theta[part], log_sigma2[part]
+        weight_slopes, log_variance_slopes = by_theta[part], by_log_sigma2[part]
+        value, rate_sum, kept = f(0), f(0), f(0)
+        for j in range(weights.size):
+            w = weights[j]
+            w2 = w * w + EPS
+            raw = log_variances[j] - log(w2)
+            la = min(max(raw, -limit), limit)
+            inverse_alpha = exp(-la)
+            tail = ONE / (ONE + exp(K2_32 + K3_32 * la))
+            rate = ONE / (ONE + inverse_alpha)
+            slope = -HALF * (ONE - rate) - SLOPE * tail * (ONE - tail)
+            counted = ONE if raw <= mask_above else f(0)
+            sloped = counted if abs(raw) < limit else f(0)
+            value += counted * (HALF * log(ONE + inverse_alpha) + K1_32 * tail)
+            rate_sum += rate
+            kept += ONE if raw <= threshold else f(0)
+            g = slope * sloped * scale
+            log_variance_slopes[j] = g
+            weight_slopes[j] = g * f(-2) * w / w2
+        sums[piece, 0] = value
+        sums[piece, 1] = rate_sum
+        sums[piece, 2] = kept
+
+
+@jit()
+def exact_penalty(
+    theta, log_sigma2, by_theta, by_log_sigma2, sums, threshold, mask_above, limit,
+    scale, first, last,
+):  # fmt: skip
+    """The true KL with gradients and statistics; pieces `first` to `last`."""
+    for piece in range(first, last):
+        part = slice(piece * PIECE, (piece + 1) * PIECE)
+        weights, log_variances = theta[part], log_sigma2[part]
+        weight_slopes, log_variance_slopes = by_theta[part], by_log_sigma2[part]
+        value, rate_sum, kept = f(0), f(0), f(0)
+        for j in range(weights.size):
+            w = weights[j]
+            w2 = w * w + EPS
+            raw = log_variances[j] - log(w2)
+            la = min(max(raw, -limit), limit)
+            inverse_alpha = exp(-la)
+            rate = ONE / (ONE + inverse_alpha)
+            s = inverse_alpha / (inverse_alpha + SCALE)
+            u = s + s - ONE
+            p = COEFFICIENTS[0]
+            dp = f(0)
+            for k in range(1, COEFFICIENTS.size):
+                dp = dp * u + p
+                p = p * u + COEFFICIENTS[k]
+            slope = -HALF * (ONE - rate) - f(2) * s * s * (ONE - s) * (p + dp * s)
+            counted = ONE if raw <= mask_above else f(0)
+            sloped = counted if abs(raw) < limit else f(0)
+            value += counted * (HALF * log(ONE + inverse_alpha) + s * s * p)
+            rate_sum += rate
+            kept += ONE if raw <= threshold else f(0)
+            g = slope * sloped * scale
+            log_variance_slopes[j] = g
+            weight_slopes[j] = g * f(-2) * w / w2
+        sums[piece, 0] = value
+        sums[piece, 1] = rate_sum
+        sums[piece, 2] = kept
+
+
+@jit()
+def mask_posterior(theta, log_sigma2, threshold, masked, sigma2, first, last):
+    """Means and variances, 0 where log alpha exceeds the threshold."""
+    part = slice(first * PIECE, last * PIECE)
+    theta, log_sigma2 = theta[part], log_sigma2[part]
+    masked, sigma2 = masked[part], sigma2[part]
+    for j in range(theta.size):
+        w = theta[j]
+        kept = ONE if log_sigma2[j] - log(w * w + EPS) <= threshold else f(0)
+        masked[j] = w * kept
+        sigma2[j] = exp(log_sigma2[j]) * kept
+
+
+@jit()
+def add_noise(y, variance, noise, b):
+    """``y += sqrt(variance + 1e-8) * noise + b`` and ``noise /= 2 sqrt(...)``."""
+    for row in range(y.shape[0]):
+        for j in range(y.shape[1]):
+            std = math.sqrt(variance[row, j] + EPS)
+            y[row, j] += std * noise[row, j] + b[j]
+            noise[row, j] *= HALF / std
+
+
+@jit()
+def softmax_cross_entropy(logits, t, gradient):
+    """Mean loss; its gradient goes into `gradient`. Labels are valid."""
+    batch, classes = logits.shape
+    total_loss = 0.0
+    share = ONE / f(batch)
+    for row in range(batch):
+        top = logits[row, 0]
+        for k in range(1, classes):
+            top = max(top, logits[row, k])
+        total = f(0)
+        for k in range(classes):
+            e = exp(logits[row, k] - top)
+            gradient[row, k] = e
+            total += e
+        for k in range(classes):
+            gradient[row, k] *= share / total
+        gradient[row, t[row]] -= share
+        total_loss += math.log(total) - (logits[row, t[row]] - top)
+    return total_loss / batch
+
+
+@jit()
+def adam(parameter, gradient, m, v, step, beta1, beta2, eps, first, last):
+    """``parameter -= step * m / (sqrt(v) + eps)`` with updated moments."""
+    part = slice(first * PIECE, last * PIECE)
+    parameter, gradient, m, v = parameter[part], gradient[part], m[part], v[part]
+    for j in range(parameter.size):
+        g = gradient[j]
+        new_m = beta1 * m[j] + (ONE - beta1) * g
+        new_v = beta2 * v[j] + (ONE - beta2) * g * g
+        m[j] = new_m
+        v[j] = new_v
+        parameter[j] -= step * new_m / (math.sqrt(new_v) + eps)

@@ -1,0 +1,92 @@
+"""Compile CPU kernels with numba: when first called, kept on disk, if it is installed.
+
+numba takes half a second to import and kernels take seconds to compile, so neither
+happens before a kernel is needed. Compiled code is kept beside the source, in the
+user's cache directory where that is read-only, and in memory where neither can be
+written. The environment variable ``VDCORE_NUMBA=0`` turns numba off.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+# Sums may be reordered and products fused into them, which vector code needs. Not
+# `True`: that would also let the compiler assume that no value is NaN or infinite.
+FASTMATH = {"reassoc", "contract", "nsz", "arcp"}
+
+
+def numba_or_none() -> ModuleType | None:
+    """Return numba; None where it is not installed or ``VDCORE_NUMBA`` is 0."""
+    if os.environ.get("VDCORE_NUMBA") == "0":
+        return None
+    try:
+        import numba
+    except ImportError:
+        return None
+    return numba
+
+
+def jit(*signatures: Any, **options: Any) -> Callable[[Callable], Kernel]:
+    """Decorate a function that numba compiles for each new set of argument types.
+
+    Parameters
+    ----------
+    *signatures
+        Numba signatures, to compile for these only and convert other arguments.
+    **options
+        Of ``numba.njit``, over the defaults: cached, without the interpreter's lock,
+        :data:`FASTMATH`, and division by zero as in C.
+    """
+    return lambda function: Kernel(function, signatures, options)
+
+
+class Kernel:
+    """A function and, from its first call on, the code that numba made of it.
+
+    Kernels may call one another. Choose between a kernel and other code by
+    :func:`numba_or_none`: to call a kernel without numba is an error.
+
+    Attributes
+    ----------
+    function : callable
+        What was decorated, as the interpreter runs it.
+    """
+
+    def __init__(
+        self, function: Callable, signatures: tuple, options: dict[str, Any]
+    ) -> None:
+        functools.update_wrapper(self, function)
+        self.function = function
+        self._signatures = list(signatures) or None
+        self._options = options
+
+    def __call__(self, *args: Any) -> Any:
+        """Run the compiled code."""
+        return self.compiled(*args)
+
+    @functools.cached_property
+    def compiled(self) -> Callable:
+        """The dispatcher; to call it directly saves a tenth of a microsecond."""
+        numba = numba_or_none()
+        if numba is None:
+            message = (
+                f"{self.function.__name__}: this kernel needs numba, which is not "
+                'installed or switched off by VDCORE_NUMBA=0; run `pip install "'
+                'vdcore[cpu]"`'
+            )
+            raise RuntimeError(message)
+        options = {"nogil": True, "fastmath": FASTMATH, "error_model": "numpy"}
+        options |= self._options
+        try:
+            return numba.njit(self._signatures, cache=True, **options)(self.function)
+        except RuntimeError:  # numba found no place that it could write to
+            return numba.njit(self._signatures, **options)(self.function)
+
+    @property
+    def _numba_type_(self) -> Any:
+        """What numba asks of a global that the kernel it compiles refers to."""
+        return self.compiled._numba_type_

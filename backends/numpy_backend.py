@@ -1,0 +1,223 @@
+"""Hot operations on NumPy arrays: compiled by numba, or NumPy a cache block at a time.
+
+Compiled kernels take contiguous float32 arrays; everything else goes to the generic
+definition. Large arrays are split between threads in pieces that do not depend on the
+number of threads, so neither do results.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+
+import numpy
+
+from vdcore import kernels
+from vdcore.backends import elementwise
+from vdcore.backends.elementwise import PIECE
+from vdcore.backends.jit import numba_or_none
+
+PARALLEL_FROM = 3 * PIECE  # below it, handing work to threads costs more than it saves
+BLOCK = 8192  # elements of float32 that stay in the first-level cache, six arrays of it
+
+
+def description() -> str:
+    """Which path the hot operations take, in words for a report."""
+    numba = numba_or_none()
+    path = "NumPy, cache-blocked" if numba is None else f"numba {numba.__version__}"
+    return f"{path}, {thread_count()} threads"
+
+
+def thread_count() -> int:
+    """Threads that compiled kernels use: ``VDCORE_NUM_THREADS``, or one a core."""
+    setting = os.environ.get("VDCORE_NUM_THREADS")
+    if setting:
+        return int(setting)
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(thread_count() - 1, "vdcore")
+
+
+def _in_pieces(size: int, work: Callable[[int, int], None]) -> None:
+    """Call ``work(first, last)`` on ranges of pieces that cover `size` elements."""
+    pieces = -(-size // PIECE)
+    threads = min(thread_count(), pieces) if size >= PARALLEL_FROM else 1
+    bounds = [pieces * i // threads for i in range(threads + 1)]
+    others = [
+        _pool().submit(work, bounds[i], bounds[i + 1]) for i in range(1, threads)
+    ]
+    work(bounds[0], bounds[1])
+    for future in others:
+        future.result()
+
+
+def _compilable(arrays: Sequence[numpy.ndarray]) -> bool:
+    return numba_or_none() is not None and all(
+        x.dtype == numpy.float32 and x.flags.c_contiguous for x in arrays
+    )
+
+
+@kernels.standard_normal.override("numpy")
+def standard_normal(like, rng, shape):
+    if like.dtype != numpy.float32 or numba_or_none() is None:
+        return kernels.standard_normal.generic(like, rng, shape)
+    noise = numpy.empty(shape, numpy.float32)
+    # Half of a 64-bit word for each uniform number of a pair; an odd one out is cut off.
+    words = rng.bit_generator.random_raw(-(-noise.size // 2))
+    elementwise.box_muller(words, noise.reshape(-1))
+    return noise
+
+
+@kernels.sparse_vd_penalty.override("numpy")
+def sparse_vd_penalty(theta, log_sigma2, threshold, masked, kl, clip, scale):
+    if not (
+        theta.dtype == log_sigma2.dtype == numpy.float32
+        and theta.flags.c_contiguous
+        and log_sigma2.flags.c_contiguous
+    ):
+        return kernels.sparse_vd_penalty.generic(
+            theta, log_sigma2, threshold, masked, kl, clip, scale
+        )
+    size = theta.size
+    by_theta = numpy.empty_like(theta)
+    by_log_sigma2 = numpy.empty_like(theta)
+    sums = numpy.zeros((-(-size // PIECE), 3))
+    arguments = (
+        theta.reshape(-1),
+        log_sigma2.reshape(-1),
+        by_theta.reshape(-1),
+        by_log_sigma2.reshape(-1),
+        sums,
+    )
+    limit = numpy.float32(elementwise.UNLIMITED if clip is None else clip)
+    mask_above = numpy.float32(threshold if masked else numpy.inf)
+    threshold, scale = numpy.float32(threshold), numpy.float32(scale)
+    exact = kl == "exact"
+    if numba_or_none() is None:
+        generic = kernels.sparse_vd_penalty.generic
+        for start in range(0, size, BLOCK):
+            part = slice(start, start + BLOCK)
+            penalty = generic(
+                arguments[0][part], arguments[1][part], threshold, masked, kl, clip, scale
+            )
+            arguments[2][part] = penalty.theta_gradient
+            arguments[3][part] = penalty.log_sigma2_gradient
+            sums[0] += penalty.value, penalty.rate_sum, penalty.kept
+    else:
+        kernel = elementwise.exact_penalty if exact else elementwise.molchanov_penalty
+        _in_pieces(
+            size,
+            lambda first, last: kernel(
+                *arguments, threshold, mask_above, limit, scale, first, last
+            ),
+        )
+    value, rate_sum, kept = sums.sum(axis=0).astype(numpy.float32)
+    return kernels.Penalty(value, by_theta, by_log_sigma2, rate_sum, kept)
+
+
+@kernels.vd_linear_forward.override("numpy")
+def vd_linear_forward(x, theta, log_sigma2, b, noise, threshold):
+    if not _compilable([x, theta, log_sigma2, noise]):
+        return kernels.vd_linear_forward.generic(
+            x, theta, log_sigma2, b, noise, threshold
+        )
+    theta, sigma2 = _masked_posterior(theta, log_sigma2, threshold)
+    y = x @ theta.T
+    variance = numpy.square(x) @ sigma2.T
+    if b is None:
+        b = numpy.zeros(y.shape[1], y.dtype)
+    elementwise.add_noise(y, variance, noise, b)
+    return y, noise
+
+
+@kernels.vd_linear_backward.override("numpy")
+def vd_linear_backward(gy, x, theta, log_sigma2, residual, threshold, need_x):
+    if not _compilable([gy, x, theta, log_sigma2, residual]):
+        return kernels.vd_linear_backward.generic(
+            gy, x, theta, log_sigma2, residual, threshold, need_x
+        )
+    masked_theta, sigma2 = _masked_posterior(theta, log_sigma2, threshold)
+    gvariance = gy * residual
+    gtheta = gy.T @ x
+    glog_sigma2 = gvariance.T @ numpy.square(x)
+    glog_sigma2 *= sigma2
+    if threshold is not None:
+        gtheta *= sigma2 > 0
+    gx = None
+    if need_x:
+        gx = gvariance @ sigma2
+        gx *= x
+        gx *= 2
+        gx += gy @ masked_theta
+    return gx, gtheta, glog_sigma2, gy.sum(axis=0)
+
+
+def _masked_posterior(theta, log_sigma2, threshold):
+    if threshold is None:
+        return theta, numpy.exp(log_sigma2)
+    masked = numpy.empty_like(theta)
+    sigma2 = numpy.empty_like(theta)
+    arguments = (theta.reshape(-1), log_sigma2.reshape(-1))
+    results = (masked.reshape(-1), sigma2.reshape(-1))
+    limit = numpy.float32(threshold)
+    _in_pieces(
+        theta.size,
+        lambda first, last: elementwise.mask_posterior(
+            *arguments, limit, *results, first, last
+        ),
+    )
+    return masked, sigma2
+
+
+@kernels.softmax_cross_entropy.override("numpy")
+def softmax_cross_entropy(logits, t):
+    if not _compilable([logits]):
+        return kernels.softmax_cross_entropy.generic(logits, t)
+    gradient = numpy.empty_like(logits)
+    loss = elementwise.softmax_cross_entropy(logits, t, gradient)
+    return numpy.float32(loss), gradient
+
+
+@kernels.adam.override("numpy")
+def adam(parameter, gradient, m, v, step, beta1, beta2, eps):
+    arrays = [parameter, gradient, m, v]
+    if not _compilable(arrays):
+        if any(not x.flags.c_contiguous for x in arrays):
+            return kernels.adam.generic(
+                parameter, gradient, m, v, step, beta1, beta2, eps
+            )
+        _adam_in_blocks(*(x.reshape(-1) for x in arrays), step, beta1, beta2, eps)
+        return parameter, m, v
+    flat = tuple(x.reshape(-1) for x in arrays)
+    numbers = tuple(numpy.float32(x) for x in (step, beta1, beta2, eps))
+    _in_pieces(
+        parameter.size,
+        lambda first, last: elementwise.adam(*flat, *numbers, first, last),
+    )
+    return parameter, m, v
+
+
+def _adam_in_blocks(parameter, gradient, m, v, step, beta1, beta2, eps):
+    work = numpy.empty(min(BLOCK, parameter.size), parameter.dtype)
+    for start in range(0, parameter.size, BLOCK):
+        part = slice(start, start + BLOCK)
+        p, g, first, second = parameter[part], gradient[part], m[part], v[part]
+        w = work[: p.size]
+        first *= beta1
+        first += numpy.multiply(g, 1 - beta1, out=w)
+        second *= beta2
+        numpy.multiply(g, g, out=w)
+        w *= 1 - beta2
+        second += w
+        numpy.sqrt(second, out=w)
+        w += eps
+        numpy.divide(first, w, out=w)
+        w *= step
+        p -= w

@@ -1,0 +1,315 @@
+"""The compiled forward of a sparse network: all its layers in one call.
+
+A block of examples goes through all layers before the next block starts, so that its
+activations stay in the first-level cache. Inside a block they are feature-major, and a
+vector register holds one feature of all examples of the block.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic, models, register_model
+
+from vdcore.backends.jit import jit
+
+f = numpy.float32
+i = numpy.int32
+u = numpy.uint64  # an index that might be negative costs a test each time
+
+WIDTHS = (16, 32)  # examples in a block: one or two AVX-512 registers, four of AVX2
+SIDE = 8  # columns of the input that are read together
+LINE = 16  # float32 values in a cache line
+IDENTITY, RELU, TANH, SIGMOID, SOFTMAX = range(5)
+
+# exp(x) = 2^n exp(r) with r = x - n log 2, where log 2 is split so that n times its
+# first part is exact, and exp(r) = 1 + r + r^2 P(r). P is fitted so that the largest
+# relative error of exp(r) on |r| <= log(2) / 2 is least, 3e-9.
+LOG2_HIGH, LOG2_LOW, INVERSE_LOG2 = f(0.693359375), f(-2.12194440e-4), f(1.44269504)
+P0, P1, P2 = f(0.499999935), f(0.166665207), f(0.0416683874)
+P3, P4 = f(0.00836870991), f(0.00138146132)
+
+
+class Lanes(types.Type):
+    """Numba's type of a vector of float32 values.
+
+    A loop that adds many scaled rows to one must keep the sum in registers. Numba does
+    not see to that for a loop over arrays, which is five times slower than one over
+    vectors. LLVM turns a vector into as many registers as the processor needs for it.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__(name=f"Lanes({width})")
+        self.vector = ir.VectorType(ir.FloatType(), width)
+
+
+@register_model(Lanes)
+class _LanesModel(models.PrimitiveModel):
+    def __init__(self, manager, lanes):
+        super().__init__(manager, lanes, lanes.vector)
+
+
+def _indices(numbers):
+    index = ir.IntType(32)
+    return ir.Constant(ir.VectorType(index, len(numbers)), numbers)
+
+
+def _splat(builder, value, vector):
+    empty = ir.Constant(vector, ir.Undefined)
+    first = builder.insert_element(empty, value, ir.IntType(32)(0))
+    return builder.shuffle_vector(first, empty, _indices([0] * vector.count))
+
+
+def _pointer(context, builder, array_type, array, offset, vector):
+    data = context.make_array(array_type)(context, builder, array).data
+    return builder.bitcast(builder.gep(data, [offset]), vector.as_pointer())
+
+
+@intrinsic(prefer_literal=True)
+def splat(typing_context, value, width):
+    """Vector with `value` in all lanes."""
+    lanes = Lanes(width.literal_value)
+
+    def generate(context, builder, signature, args):
+        return _splat(builder, args[0], lanes.vector)
+
+    return lanes(value, width), generate
+
+
+@intrinsic
+def add_scaled(typing_context, lanes, scale, array, offset):
+    """``lanes + scale * array[offset : offset + width]``; `offset` is not checked."""
+
+    def generate(context, builder, signature, args):
+        total, scale, array, offset = args
+        pointer = _pointer(
+            context, builder, signature.args[2], array, offset, lanes.vector
+        )
+        values = builder.load(pointer, align=4)
+        scales = _splat(builder, scale, lanes.vector)
+        product = builder.fmul(scales, values, flags=("contract",))
+        return builder.fadd(total, product, flags=("contract",))
+
+    return lanes(lanes, scale, array, types.uint64), generate
+
+
+@intrinsic
+def store(typing_context, array, offset, lanes):
+    """``array[offset : offset + width] = lanes``; `offset` is not checked."""
+
+    def generate(context, builder, signature, args):
+        pointer = _pointer(context, builder, signature.args[0], *args[:2], lanes.vector)
+        builder.store(args[2], pointer, align=4)
+        return context.get_dummy_value()
+
+    return types.void(array, types.uint64, lanes), generate
+
+
+@intrinsic
+def transpose(typing_context, source, start, pitch, target, to, to_pitch):
+    """Copy a square of SIDE rows and columns, transposed; offsets are not checked.
+
+    Row r of the square starts ``start + r * pitch`` values into the array `source`; its
+    column c goes to ``to + c * to_pitch`` values into the array `target`.
+    """
+    vector = ir.VectorType(ir.FloatType(), SIDE)
+
+    def generate(context, builder, signature, args):
+        def pointers(array_type, array, first, step):
+            for number in range(SIDE):
+                offset = builder.add(first, builder.mul(step, step.type(number)))
+                yield _pointer(context, builder, array_type, array, offset, vector)
+
+        sources = pointers(signature.args[0], *args[:3])
+        rows = [builder.load(pointer, align=4) for pointer in sources]
+        for half in (SIDE // 2, SIDE // 4, SIDE // 8):
+            # Swap the off-diagonal quarters of squares of side 2 * half.
+            left = [c + (SIDE - half if c & half else 0) for c in range(SIDE)]
+            right = _indices([c + half for c in left])
+            for r in range(SIDE):
+                if not r & half:
+                    pair = rows[r], rows[r + half]
+                    rows[r] = builder.shuffle_vector(*pair, _indices(left))
+                    rows[r + half] = builder.shuffle_vector(*pair, right)
+        targets = pointers(signature.args[3], *args[3:])
+        for row, pointer in zip(rows, targets, strict=True):
+            builder.store(row, pointer, align=4)
+        return context.get_dummy_value()
+
+    number = types.uint64
+    return types.void(source, number, number, target, number, number), generate
+
+
+@jit()
+def exp(x):
+    """Exponential to a relative error of 1e-7; `x` limited to [-87, 88], NaN stays."""
+    x = f(-87) if x < f(-87) else x
+    x = f(88) if x > f(88) else x
+    n = math.floor(x * INVERSE_LOG2 + f(0.5))
+    r = x - n * LOG2_HIGH - n * LOG2_LOW
+    p = (((P4 * r + P3) * r + P2) * r + P1) * r + P0
+    return (f(1) + r + r * r * p) * i((i(n) + i(127)) << i(23)).view(numpy.float32)
+
+
+@jit()
+def activate(values, activation):
+    """Apply an elementwise activation in place."""
+    if activation == RELU:
+        for j in range(values.size):
+            values[j] = f(0) if values[j] < f(0) else values[j]
+    elif activation == TANH:
+        for j in range(values.size):
+            values[j] = f(1) - f(2) / (f(1) + exp(f(2) * values[j]))
+    elif activation == SIGMOID:
+        for j in range(values.size):
+            values[j] = f(1) / (f(1) + exp(-values[j]))
+
+
+@jit()
+def softmax(values):
+    """Replace one example's values by class probabilities."""
+    top = values[0]
+    for j in range(values.size):
+        top = max(top, values[j])
+    total = f(0)
+    for j in range(values.size):
+        values[j] = exp(values[j] - top)
+        total += values[j]
+    for j in range(values.size):
+        values[j] /= total
+
+
+@jit()
+def read(x, runs, row, count, width, here):
+    """Copy the columns of `runs` of `count` rows of `x`, feature-major."""
+    if count == width and x.shape[1] >= SIDE:
+        pitch = u(x.shape[1])
+        for k in range(u(runs.size)):
+            for j in range(u(0), u(width), u(SIDE)):
+                start = (u(row) + j) * pitch + u(runs[k])
+                to = k * u(SIDE * width) + j
+                transpose(x, start, pitch, here, to, u(width))
+    else:
+        for k in range(runs.size):
+            for c in range(min(SIDE, x.shape[1])):
+                for j in range(count):
+                    here[(k * SIDE + c) * width + j] = x[row + j, runs[k] + c]
+
+
+def block_kernel(width):
+    """Make the kernel that takes up to `width` examples through all layers."""
+
+    @jit()
+    def block(layers, indptr, indices, values, biases, here, there):
+        q = r = u(0)
+        for layer in range(layers.shape[0]):
+            height = u(layers[layer, 0])
+            for o in range(height):
+                total = splat(biases[r], width)
+                r += u(1)
+                end = u(indptr[r])
+                while q < end:
+                    total = add_scaled(
+                        total, values[q], here, u(indices[q]) * u(width)
+                    )
+                    q += u(1)
+                store(there, o * u(width), total)
+            activate(there[: height * u(width)], layers[layer, 1])
+            here, there = there, here
+        return here
+
+    return block
+
+
+narrow_block, wide_block = (block_kernel(width) for width in WIDTHS)
+
+
+@jit()
+def one_example(layers, indptr, indices, values, biases, here, there):
+    """Take one example through all layers."""
+    q = r = u(0)
+    for layer in range(layers.shape[0]):
+        height = u(layers[layer, 0])
+        for o in range(height):
+            total = biases[r]
+            r += u(1)
+            end = u(indptr[r])
+            while q < end:
+                total += values[q] * here[indices[q]]
+                q += u(1)
+            there[o] = total
+        activate(there[:height], layers[layer, 1])
+        here, there = there, here
+    return here
+
+
+def _signature(index_type):
+    def readonly(dtype, ndim):
+        return types.Array(dtype, ndim, "C", readonly=True)
+
+    return types.void(
+        readonly(types.int64, 2),
+        readonly(types.int32, 1),
+        readonly(index_type, 1),
+        readonly(types.float32, 1),
+        readonly(types.float32, 1),
+        readonly(types.int64, 1),
+        readonly(types.float32, 2),
+        types.float32[:, ::1],
+        types.int64,
+        types.int64,
+    )
+
+
+def run(layers, indptr, indices, values, biases, runs, x, out, first, last):
+    """Take rows `first` to `last` of `x` through all layers, into those of `out`.
+
+    Parameters
+    ----------
+    layers : array of int64, shape (layers, 2)
+        Number of rows and activation of each.
+    indptr, indices, values, biases : array
+        The rows of all layers as one CSR matrix, with one bias a row.
+    runs : array of int64
+        First columns of the runs of SIDE columns of `x` that are read; the indices of
+        the first layer count the columns of these runs.
+    x, out : array of float32, shape (batch, in_size), (batch, out_size)
+    first, last : int
+    """
+    height = runs.size * SIDE
+    for layer in range(layers.shape[0]):
+        height = max(height, layers[layer, 0])
+    size = height * (WIDTHS[1] if last - first > WIDTHS[0] else WIDTHS[0])
+    memory = numpy.empty(2 * size + LINE, numpy.float32)
+    start = -(memory.ctypes.data // 4) % LINE  # no vector spans two cache lines
+    here, there = memory[start : start + size], memory[start + size :]
+    row = first
+    while row < last:
+        left = last - row
+        if left <= 2:
+            width = 1
+            read(x, runs, row, 1, 1, here)
+            result = one_example(layers, indptr, indices, values, biases, here, there)
+        elif left <= WIDTHS[0]:
+            width = WIDTHS[0]
+            read(x, runs, row, left, width, here)
+            result = narrow_block(layers, indptr, indices, values, biases, here, there)
+        else:
+            width = WIDTHS[1]
+            read(x, runs, row, left, width, here)
+            result = wide_block(layers, indptr, indices, values, biases, here, there)
+        for j in range(min(width, left)):
+            for o in range(out.shape[1]):
+                out[row + j, o] = result[o * width + j]
+            if layers[-1, 1] == SOFTMAX:
+                softmax(out[row + j])
+        row += width
+
+
+KERNELS = {
+    "uint16": jit(_signature(types.uint16))(run),
+    "uint32": jit(_signature(types.uint32))(run),
+}

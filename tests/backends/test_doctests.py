@@ -1,0 +1,24 @@
+"""The doctests of backends/, imported by the name they have for users."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+from pathlib import Path
+
+import pytest
+
+BACKENDS = Path(__file__).resolve().parents[2] / "backends"
+NAMES = sorted(path.stem for path in BACKENDS.glob("[!_]*.py"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_examples_of_docstrings(name):
+    try:
+        module = importlib.import_module(f"vdcore.backends.{name}")
+    except ModuleNotFoundError as error:
+        # Only a library that the file adapts may be missing.
+        if error.name not in ("cupy", "jax", "numba", "torch"):
+            raise
+        pytest.skip(f"needs {error.name}")
+    assert doctest.testmod(module).failed == 0

@@ -1,0 +1,162 @@
+"""The one place that knows array libraries: namespaces, devices, host copies."""
+
+from __future__ import annotations
+
+import sys
+from functools import cache
+from typing import Any
+
+import array_api_compat
+import array_api_compat.numpy as numpy_namespace
+import numpy
+
+Array = Any  # an array of any array-API library, or a traced one
+
+
+def is_array(x: object) -> bool:
+    """Whether `x` is an array of some library, traced or not (not a Python scalar)."""
+    return hasattr(x, "shape") and hasattr(x, "dtype")
+
+
+def is_traced(x: object) -> bool:
+    """Whether `x` is recorded on the tape of :mod:`vdcore.autodiff`."""
+    tracer = sys.modules.get("autograd.tracer")
+    return tracer is not None and tracer.isbox(x)
+
+
+def untraced(x: Any) -> Any:
+    """The raw array inside a traced one; anything else as it is."""
+    while is_traced(x):
+        x = x._value
+    return x
+
+
+@cache
+def library_name(cls: type) -> str:
+    """The library that an array class belongs to, for example ``"numpy"``."""
+    return "jax" if cls.__module__.startswith("jax") else cls.__module__.split(".")[0]
+
+
+def array_namespace(*arrays: Any) -> Any:
+    """Return the array-API namespace that `arrays` have in common.
+
+    Parameters
+    ----------
+    *arrays
+        Arrays of one library. Python scalars and None are ignored. If any is
+        traced, the namespace is the differentiable one of its library.
+
+    Raises
+    ------
+    TypeError
+        If there is no array among them, or arrays of more than one library.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> array_namespace(numpy.ones(2), 3.0, None).sum(numpy.ones(2))
+    np.float64(2.0)
+    """
+    if all(type(x) is numpy.ndarray or x is None for x in arrays):  # the hot path
+        if arrays and arrays[0] is not None:
+            return numpy_namespace
+    traced = False
+    raw = []
+    for x in arrays:
+        if is_traced(x):
+            traced, x = True, untraced(x)
+        if is_array(x):
+            raw.append(x)
+    if not raw:
+        kinds = ", ".join(type(x).__name__ for x in arrays)
+        message = (
+            f"array_namespace: expected at least one array, got ({kinds}); "
+            "convert the values first, for example with numpy.asarray"
+        )
+        raise TypeError(message)
+    libraries = sorted({library_name(type(x)) for x in raw})
+    if len(libraries) > 1:
+        message = (
+            "array_namespace: all arrays must come from one library, got "
+            f"{' and '.join(libraries)}; move them to one library and device first"
+        )
+        raise TypeError(message)
+    xp = array_api_compat.array_namespace(raw[0])
+    if traced:
+        from vdcore.traced_namespace import traced_namespace
+
+        return traced_namespace(xp)
+    return xp
+
+
+def to_numpy(x: Any) -> numpy.ndarray:
+    """A NumPy array on the host with the values of `x`, an array of any library."""
+    x = untraced(x)
+    if isinstance(x, numpy.ndarray):
+        return x
+    library = library_name(type(x))
+    if library == "torch":
+        return x.detach().cpu().numpy()
+    if library == "jax":
+        return numpy.asarray(x)
+    if hasattr(x, "get"):  # CuPy
+        return x.get()
+    if is_array(x) and hasattr(x, "__dlpack__"):
+        return numpy.from_dlpack(x)
+    return numpy.asarray(x)
+
+
+def asarray_like(x: Any, like: Any) -> Any:
+    """The values of `x` as an array of the library and on the device of `like`."""
+    like = untraced(like)
+    if type(x) is type(like):
+        return x
+    if isinstance(like, numpy.ndarray):
+        return to_numpy(x)
+    xp = array_api_compat.array_namespace(like)
+    return xp.asarray(to_numpy(x), device=array_api_compat.device(like))
+
+
+def to_device(x: Any, device: Any) -> Any:
+    """Move an array to a device.
+
+    Parameters
+    ----------
+    x : array
+    device : None, "cpu", int or "cuda:N"
+        None leaves `x` where it is, "cpu" gives a NumPy array, a number or
+        "cuda:N" a CuPy array on that GPU.
+
+    Raises
+    ------
+    ValueError
+        If the device is none of these.
+    RuntimeError
+        If a GPU is asked for and CuPy is not installed.
+    """
+    if device is None:
+        return x
+    if device == "cpu":
+        return to_numpy(x)
+    index = _gpu_index(device)
+    try:
+        import cupy
+    except ImportError as error:
+        message = (
+            f"to_device: `device` = {device!r} is a GPU, which needs CuPy, and CuPy "
+            'is not installed; run `pip install "vdcore[cuda13]"` or use device "cpu"'
+        )
+        raise RuntimeError(message) from error
+    with cupy.cuda.Device(index):
+        return cupy.asarray(untraced(x))
+
+
+def _gpu_index(device: Any) -> int:
+    name = str(device).removeprefix("cuda:")
+    if isinstance(device, bool) or not name.isdigit():
+        message = (
+            'to_device: `device` must be None, "cpu", a GPU number or "cuda:N", '
+            f"got {device!r}"
+        )
+        raise ValueError(message)
+    return int(name)

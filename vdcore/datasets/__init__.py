@@ -1,0 +1,18 @@
+"""Data sets: arrays that an iterator can take batches from, and where to get some."""
+
+from __future__ import annotations
+
+from vdcore.datasets.digits import get_digits
+from vdcore.datasets.mnist import get_fashion_mnist, get_kmnist, get_mnist
+from vdcore.datasets.split_dataset import split_dataset, split_dataset_random
+from vdcore.datasets.tuple_dataset import TupleDataset
+
+__all__ = [
+    "TupleDataset",
+    "get_digits",
+    "get_fashion_mnist",
+    "get_kmnist",
+    "get_mnist",
+    "split_dataset",
+    "split_dataset_random",
+]

@@ -1,0 +1,140 @@
+"""A layer: parameters and a forward computation."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from vdcore import recording
+from vdcore.parameter import Parameter
+
+_observers: ContextVar[tuple[Callable, ...]] = ContextVar("link_observers", default=())
+
+
+@contextmanager
+def observe_calls(callback: Callable[[Link, tuple, Any], None]) -> Iterator[None]:
+    """Call ``callback(link, args, output)`` after each link call in a ``with`` block."""
+    token = _observers.set((*_observers.get(), callback))
+    try:
+        yield
+    finally:
+        _observers.reset(token)
+
+
+class Link:
+    """Base of layers and models: owns parameters, computes in ``forward``.
+
+    Parameters assigned as attributes inside ``with self.init_scope():`` are
+    registered, as in Chainer::
+
+        class Scale(Link):
+            def __init__(self, size):
+                super().__init__()
+                with self.init_scope():
+                    self.W = Parameter(initializers.Constant(1), (size,))
+
+            def forward(self, x):
+                return x * self.W.array
+    """
+
+    def __init__(self) -> None:
+        self.name: str | None = None
+        self._parameter_names: list[str] = []
+        self._in_init_scope = False
+
+    @contextmanager
+    def init_scope(self) -> Iterator[None]:
+        """Register what is assigned to attributes inside the ``with`` block."""
+        outer = self._in_init_scope
+        self._in_init_scope = True
+        try:
+            yield
+        finally:
+            self._in_init_scope = outer
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if getattr(self, "_in_init_scope", False) and isinstance(value, Parameter):
+            value.name = name
+            if name not in self._parameter_names:
+                self._parameter_names.append(name)
+        super().__setattr__(name, value)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if any(isinstance(x, recording.Recorded) for x in args):
+            return recording.record_link(self, args)
+        output = self.forward(*args, **kwargs)
+        for observer in _observers.get():
+            observer(self, args, output)
+        return output
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Compute the output; defined by each link."""
+        message = f"{type(self).__name__}: forward is not defined for this link"
+        raise RuntimeError(message)
+
+    def children(self) -> Iterator[Link]:
+        """Links held directly by this one."""
+        return iter(())
+
+    def params(self) -> Iterator[Parameter]:
+        """All parameters of this link and the links below it."""
+        return (parameter for _, parameter in self.namedparams())
+
+    def namedparams(self) -> Iterator[tuple[str, Parameter]]:
+        """Pairs of a path such as ``"/l1/W"`` and a parameter."""
+        for path, link in self.namedlinks():
+            prefix = path.rstrip("/")
+            for name in link._parameter_names:
+                yield f"{prefix}/{name}", getattr(link, name)
+
+    def links(self) -> Iterator[Link]:
+        """This link and all below it."""
+        return (link for _, link in self.namedlinks())
+
+    def namedlinks(self) -> Iterator[tuple[str, Link]]:
+        """Pairs of a path such as ``"/l1"`` and a link; this one is ``"/"``."""
+        yield "/", self
+        for child in self.children():
+            for path, link in child.namedlinks():
+                yield f"/{child.name}{path.rstrip('/')}", link
+
+    def cleargrads(self) -> None:
+        """Forget all gradients."""
+        for parameter in self.params():
+            parameter.grad = None
+
+    def to_device(self, device: Any) -> Link:
+        """Move all parameters; see :func:`vdcore.arrays.to_device`. Returns self."""
+        for parameter in self.params():
+            parameter.to_device(device)
+        return self
+
+    def to_cpu(self) -> Link:
+        """Move all parameters to NumPy arrays. Returns self."""
+        return self.to_device("cpu")
+
+    def copy(self) -> Link:
+        """An independent copy, generators included."""
+        return copy.deepcopy(self)
+
+    def serialize(self, serializer: Any) -> None:
+        """Read or write the parameters of this link and of those below it."""
+        for name in self._parameter_names:
+            parameter = getattr(self, name)
+            if serializer.is_writer and not parameter.is_initialized:
+                message = (
+                    f"serialize: the shape of parameter {name!r} of link "
+                    f"{self.name!r} is not known yet; call the model on one batch first"
+                )
+                raise RuntimeError(message)
+            parameter.array = serializer(name, parameter.array)
+        for child in self.children():
+            child.serialize(serializer[child.name])
+
+    def serialize_training_state(self, serializer: Any) -> None:
+        """Read or write what only a continued training needs; none by default."""
+        for child in self.children():
+            child.serialize_training_state(serializer[child.name])

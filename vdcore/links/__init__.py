@@ -1,0 +1,15 @@
+"""Layers with parameters (Chainer's ``L``), and their variational forms."""
+
+from vdcore.links.conversion import to_variational_dropout
+from vdcore.links.linear import Linear
+from vdcore.links.variational_chain import VariationalDropoutChain
+from vdcore.links.variational_linear import VariationalDropoutLinear
+from vdcore.links.variational_link import VariationalLink
+
+__all__ = [
+    "Linear",
+    "VariationalDropoutChain",
+    "VariationalDropoutLinear",
+    "VariationalLink",
+    "to_variational_dropout",
+]

@@ -1,0 +1,244 @@
+"""The objective of sparse variational dropout for a whole model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from vdcore import functions as F
+from vdcore.arrays import Array, array_namespace, untraced
+from vdcore.chain import Chain
+from vdcore.configuration import config
+from vdcore.links.conversion import to_variational_dropout
+from vdcore.links.variational_link import VariationalLink
+from vdcore.reporter import report
+from vdcore.variational.counting import NetworkSize
+
+if TYPE_CHECKING:
+    from vdcore.backends.sparse_backend import SparseModel
+    from vdcore.kernels import Penalty
+
+KL_SCALES = ("elbo", "layer-mean")
+
+
+class VariationalDropoutChain(Chain):
+    """Mix-in that gives a classifier the loss, statistics and export of sparse VD.
+
+    Use it alone, as the base of a model with variational layers, or before a plain
+    model's class, and convert that model's layers::
+
+        class MLPVD(L.VariationalDropoutChain, MLP):
+            pass
+
+        model = MLPVD(num_examples=60000)
+        model.to_variational_dropout()
+
+    Parameters
+    ----------
+    warm_up : float
+        Growth of `kl_coef` with each call of :meth:`calc_loss` in training, from 0 to
+        1. 0: `kl_coef` is 1 from the start; set it by
+        :class:`vdcore.training.extensions.KLWarmUp` for schedules in epochs.
+    num_examples : int, optional
+        Training examples N that the KL of all weights is shared between; needed for
+        ``kl_scale="elbo"``.
+    kl_scale : {"elbo", "layer-mean"}
+        "elbo": the objective is the negative evidence lower bound per example, mean
+        cross-entropy + ``kl_coef * sum(KL) / N``. "layer-mean": the KL averaged within
+        each layer, then summed, as in the Chainer original.
+    *args, **kwargs
+        For the plain model's class.
+
+    Attributes
+    ----------
+    kl_coef : float
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        warm_up: float = 0.0001,
+        num_examples: int | None = None,
+        kl_scale: str = "elbo",
+        **kwargs: Any,
+    ) -> None:
+        if kl_scale not in KL_SCALES:
+            message = (
+                f"VariationalDropoutChain: `kl_scale` must be one of {KL_SCALES}, "
+                f"got {kl_scale!r}"
+            )
+            raise ValueError(message)
+        if num_examples is not None and num_examples < 1:
+            message = (
+                "VariationalDropoutChain: `num_examples` must be positive, "
+                f"got {num_examples!r}"
+            )
+            raise ValueError(message)
+        super().__init__(*args, **kwargs)
+        self.warm_up = warm_up
+        self.num_examples = num_examples
+        self.kl_scale = kl_scale
+        self.kl_coef = 0.0 if warm_up else 1.0
+
+    def variational_links(self) -> Iterator[tuple[str, VariationalLink]]:
+        """Pairs of path and variational layer, each once."""
+        for path, link in self.namedlinks():
+            if isinstance(link, VariationalLink):
+                yield path, link
+
+    def calc_loss(
+        self,
+        x: Array,
+        t: Array,
+        add_kl: bool = True,
+        split_loss: bool = False,
+        calc_stats: bool = True,
+    ) -> Any:
+        """Objective on a batch, for ``StandardUpdater(..., loss_func=model.calc_loss)``.
+
+        Parameters
+        ----------
+        x : array, shape (batch, ...)
+        t : array of integers, shape (batch,)
+            Class labels.
+        add_kl : bool
+            Add the KL term.
+        split_loss : bool
+            Return the two terms instead of their sum.
+        calc_stats : bool
+            Report mean_p, sparsity and W/Wnz too.
+
+        Returns
+        -------
+        array, shape (), or a pair of them
+            Nats per example: cross-entropy + kl_coef * KL; or (cross-entropy, KL
+            without the coefficient) with `split_loss`.
+
+        Raises
+        ------
+        RuntimeError
+            If ``kl_scale`` is "elbo" and `num_examples` is not known.
+
+        Notes
+        -----
+        Reports class, kl, kl_coef, loss, accuracy, mean_p (mean dropout rate), sparsity
+        (fraction of noise weights) and W/Wnz (weights over kept ones). Nothing that is
+        not a number is hidden: a NaN stays in the loss.
+        """
+        y = self(x)
+        class_loss = F.softmax_cross_entropy(y, t)
+        observation = {"class": class_loss, "accuracy": F.accuracy(y, t)}
+        coefficient = 1.0 if split_loss else self.kl_coef
+        loss = class_loss
+        if add_kl or calc_stats:
+            kl, weighted_kl, penalties = self._kl(coefficient)
+        if add_kl:
+            observation |= {"kl": kl, "kl_coef": self.kl_coef}
+            loss = class_loss if split_loss else class_loss + weighted_kl
+            if config.train:
+                self.kl_coef = min(1.0, self.kl_coef + self.warm_up)
+        if calc_stats:
+            observation |= self._stats(penalties)
+        observation["loss"] = class_loss + kl if split_loss and add_kl else loss
+        report({name: untraced(value) for name, value in observation.items()}, self)
+        if split_loss:
+            return class_loss, weighted_kl if add_kl else 0.0
+        return loss
+
+    def calc_stats(self) -> dict[str, float]:
+        """Current mean_p, sparsity and W/Wnz as plain numbers."""
+        stats = self._stats([link.penalty(0.0)[1] for _, link in self._required()])
+        return {name: float(value) for name, value in stats.items()}
+
+    def size(self) -> NetworkSize:
+        """The five size measures of the pruned model; see :class:`NetworkSize`.
+
+        Parameters of links that are not variational count as kept.
+        """
+        links = list(self._required())
+        layers = tuple(link.layer_size(path) for path, link in links)
+        counted = {id(p) for _, link in links for p in link.params()}
+        others = sum(p.array.size for p in self.params() if id(p) not in counted)
+        thresholds = {link.loga_threshold for _, link in links}
+        if len(thresholds) > 1:
+            message = (
+                "size: all layers must have one threshold to be counted together, got "
+                f"{sorted(thresholds)}"
+            )
+            raise ValueError(message)
+        return NetworkSize(layers, thresholds.pop(), others)
+
+    def set_mask_in_training(self, masked: bool) -> None:
+        """Turn masks in training on or off, in all variational layers."""
+        for _, link in self.variational_links():
+            link.mask_in_training = masked
+
+    def to_variational_dropout(self, **options: Any) -> VariationalDropoutChain:
+        """Make the plain layers variational, with the weights they have.
+
+        See :func:`vdcore.links.to_variational_dropout`. Returns self.
+        """
+        to_variational_dropout(self, **options)
+        return self
+
+    def to_cpu_sparse(self, **options: Any) -> SparseModel:
+        """A sparse model for inference on the CPU, with the noise weights left out.
+
+        See :func:`vdcore.backends.sparse_backend.to_cpu_sparse`.
+        """
+        from vdcore.backends.sparse_backend import to_cpu_sparse
+
+        return to_cpu_sparse(self, **options)
+
+    def serialize_training_state(self, serializer: Any) -> None:
+        """Read or write the KL coefficient, and the layers' own state."""
+        self.kl_coef = serializer("kl_coef", self.kl_coef)
+        super().serialize_training_state(serializer)
+
+    def _required(self) -> Iterator[tuple[str, VariationalLink]]:
+        links = list(self.variational_links())
+        if not links:
+            message = (
+                f"{type(self).__name__}: there is no variational layer in this model; "
+                "call to_variational_dropout() or build it with variational layers"
+            )
+            raise RuntimeError(message)
+        yield from links
+
+    def _kl(self, coefficient: float) -> tuple[Array, Array, list[Penalty]]:
+        """KL on the scale of the objective: its value, its weighted traced form."""
+        value: Any = 0.0
+        weighted: Any = 0.0
+        penalties = []
+        for _, link in self._required():
+            scale = self._scale(link)
+            term, penalty = link.penalty(coefficient * scale)
+            weighted = weighted + term
+            value = value + penalty.value * scale
+            penalties.append(penalty)
+        return value, weighted, penalties
+
+    def _scale(self, link: VariationalLink) -> float:
+        if self.kl_scale == "layer-mean":
+            return 1 / link.W.array.size
+        if self.num_examples is None:
+            message = (
+                f"{type(self).__name__}.calc_loss: the number of training examples is "
+                "not known, and the evidence lower bound needs it; pass "
+                "num_examples=len(train) when you build the model (or "
+                'kl_scale="layer-mean")'
+            )
+            raise RuntimeError(message)
+        return 1 / self.num_examples
+
+    def _stats(self, penalties: list[Penalty]) -> dict[str, Array]:
+        total = sum(p.theta_gradient.size for p in penalties)
+        kept = sum(p.kept for p in penalties)
+        xp = array_namespace(kept)
+        one = xp.ones_like(kept)
+        ratio = xp.where(kept > 0, total / xp.maximum(kept, one), one * xp.inf)
+        return {
+            "mean_p": sum(p.rate_sum for p in penalties) / total,
+            "sparsity": 1 - kept / total,
+            "W/Wnz": ratio,
+        }

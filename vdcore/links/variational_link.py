@@ -1,0 +1,152 @@
+"""What all links with a Gaussian posterior on their weights have in common."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy
+
+from vdcore import functions as F
+from vdcore import initializers, kernels, variational
+from vdcore.arrays import Array, array_namespace, untraced
+from vdcore.configuration import spawn_rng
+from vdcore.link import Link
+from vdcore.parameter import Parameter
+from vdcore.serializers import generator_state, restore_generator
+from vdcore.variational.pruning import THRESHOLD
+
+LOG_ALPHA_CLIP = 8.0  # of the authors' code and the Chainer original
+INITIAL_LOG_SIGMA2 = -10.0  # likewise
+
+
+class VariationalLink(Link):
+    """Mix-in for links whose weights `W` have log variances `log_sigma2`.
+
+    Attributes
+    ----------
+    W, log_sigma2 : Parameter
+    loga_threshold : float
+        Weights with log alpha above it are noise: they are left out at test time, in
+        statistics, in the sparse export, and while `mask_in_training` is set.
+    mask_in_training : bool
+        Whether those weights are masked in training too. A masked weight has no
+        gradient, so it does not come back.
+    kl : {"molchanov", "exact"}
+    clip : float or None
+        Limit of log alpha in the KL term.
+    rng : numpy.random.Generator
+        Source of the noise.
+    """
+
+    W: Parameter
+    log_sigma2: Parameter
+
+    def _setup_variational(
+        self,
+        p_threshold: float | None,
+        loga_threshold: float | None,
+        initial_log_sigma2: Any,
+        mask_in_training: bool,
+        kl: str,
+        clip: float | None,
+        rng: numpy.random.Generator | None,
+    ) -> None:
+        name = type(self).__name__
+        self.loga_threshold = _threshold(name, p_threshold, loga_threshold)
+        if clip is not None and not clip > abs(self.loga_threshold):
+            message = (
+                f"{name}: `clip` must be above `loga_threshold`, "
+                f"{self.loga_threshold:g}, or no weight could reach it; got {clip!r}"
+            )
+            raise ValueError(message)
+        if kl not in kernels.KL:
+            known = ", ".join(repr(key) for key in kernels.KL)
+            message = f"{name}: `kl` must be one of {known}; got {kl!r}"
+            raise ValueError(message)
+        self.mask_in_training = mask_in_training
+        self.kl = kl
+        self.clip = clip
+        self.rng = spawn_rng() if rng is None else rng
+        with self.init_scope():
+            self.log_sigma2 = Parameter(
+                initializers.get_initializer(
+                    initial_log_sigma2, initializers.Constant(INITIAL_LOG_SIGMA2)
+                ),
+                decays=False,
+            )
+
+    @property
+    def training_threshold(self) -> float | None:
+        """Threshold of the masks in training, None without them."""
+        return self.loga_threshold if self.mask_in_training else None
+
+    def log_alpha(self) -> Array:
+        """Log alpha of every weight, shape of `W`."""
+        return variational.log_alpha(
+            untraced(self.W.array), untraced(self.log_sigma2.array)
+        )
+
+    def keep_mask(self) -> Array:
+        """Mask of the weights that count, shape of `W`."""
+        return variational.keep_mask(self.log_alpha(), self.loga_threshold)
+
+    def masked_W(self) -> Array:
+        """Posterior means with the noise weights at 0: the weights of test time."""
+        W = untraced(self.W.array)
+        xp = array_namespace(W)
+        return xp.where(self.keep_mask(), W, xp.zeros_like(W))
+
+    def penalty(self, scale: float) -> tuple[Array, kernels.Penalty]:
+        """Scaled KL of the weights; see :func:`vdcore.functions.sparse_vd_kl`."""
+        return F.sparse_vd_kl(
+            self.W.array,
+            self.log_sigma2.array,
+            threshold=self.loga_threshold,
+            masked=self.mask_in_training,
+            kl=self.kl,
+            clip=self.clip,
+            scale=scale,
+        )
+
+    def layer_size(self, name: str) -> variational.LayerSize:
+        """Counts of what pruning leaves; see :func:`vdcore.variational.layer_size`."""
+        W = untraced(self.W.array)
+        total = sum(math.prod(p.array.shape) for p in Link.params(self))
+        return variational.layer_size(
+            name,
+            self.keep_mask(),
+            W,
+            untraced(self.log_sigma2.array),
+            others=total - 2 * math.prod(W.shape),
+        )
+
+    def draw_noise(self, shape: tuple[int, ...], like: Array) -> Array:
+        """Standard normal draws, of the library, device and dtype of `like`."""
+        return kernels.standard_normal(untraced(like), self.rng, shape)
+
+    def serialize_training_state(self, serializer: Any) -> None:
+        """Read or write the state of the generator and whether masks are on."""
+        state = serializer("rng", generator_state(self.rng))
+        restore_generator(self.rng, state)
+        self.mask_in_training = serializer("mask_in_training", self.mask_in_training)
+        super().serialize_training_state(serializer)
+
+
+def _threshold(
+    name: str, p_threshold: float | None, loga_threshold: float | None
+) -> float:
+    """One threshold on log alpha from either of the original's two arguments."""
+    if p_threshold is None:
+        return THRESHOLD if loga_threshold is None else float(loga_threshold)
+    if not 0 < p_threshold < 1:
+        message = f"{name}: `p_threshold` must lie in (0, 1), got {p_threshold!r}"
+        raise ValueError(message)
+    if loga_threshold is not None:
+        message = (
+            f"{name}: give `p_threshold` or `loga_threshold`, not both; a dropout rate "
+            f"p is the same as log alpha = log(p / (1 - p)), here "
+            f"{math.log(p_threshold / (1 - p_threshold)):.4f}"
+        )
+        raise ValueError(message)
+    return math.log(p_threshold / (1 - p_threshold))

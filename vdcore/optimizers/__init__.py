@@ -1,0 +1,18 @@
+"""Optimizers with Chainer's names and update rules, and their hooks."""
+
+from vdcore.optimizers.adadelta import AdaDelta
+from vdcore.optimizers.adam import Adam
+from vdcore.optimizers.hooks import GradientClipping, WeightDecay
+from vdcore.optimizers.optimizer import NonFiniteLossError, Optimizer
+from vdcore.optimizers.sgd import SGD, MomentumSGD
+
+__all__ = [
+    "SGD",
+    "AdaDelta",
+    "Adam",
+    "GradientClipping",
+    "MomentumSGD",
+    "NonFiniteLossError",
+    "Optimizer",
+    "WeightDecay",
+]

@@ -1,0 +1,59 @@
+"""Adam."""
+
+from __future__ import annotations
+
+import math
+
+from vdcore import kernels
+from vdcore.arrays import Array
+from vdcore.optimizers.optimizer import Optimizer
+from vdcore.parameter import Parameter
+
+
+class Adam(Optimizer):
+    """Adaptive moments (Kingma, Ba 2015), in the form of its section 2.
+
+    Parameters
+    ----------
+    alpha : float
+        Step size.
+    beta1, beta2 : float
+        Decay of the first and second moment.
+    eps : float
+        Added to the root of the second moment (not bias-corrected).
+    """
+
+    state_names = ("m", "v")
+    hyperparameters = ("alpha", "beta1", "beta2", "eps")
+
+    def __init__(
+        self,
+        alpha: float = 0.001,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+    ) -> None:
+        super().__init__()
+        self.alpha = alpha
+        self.beta1 = beta1
+        self.beta2 = beta2
+        self.eps = eps
+
+    @property
+    def lr(self) -> float:
+        """``alpha * sqrt(1 - beta2^t) / (1 - beta1^t)``, the bias-corrected step."""
+        t = max(self.t, 1)
+        return self.alpha * math.sqrt(1 - self.beta2**t) / (1 - self.beta1**t)
+
+    def update_parameter(self, parameter: Parameter, state: dict[str, Array]) -> None:
+        """Change one parameter by its gradient."""
+        parameter.array, state["m"], state["v"] = kernels.adam(
+            parameter.array,
+            parameter.grad,
+            state["m"],
+            state["v"],
+            self.lr,
+            self.beta1,
+            self.beta2,
+            self.eps,
+        )

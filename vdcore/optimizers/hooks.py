@@ -1,0 +1,49 @@
+"""What happens to gradients between backward pass and update."""
+
+from __future__ import annotations
+
+from vdcore.arrays import array_namespace
+from vdcore.optimizers.optimizer import Optimizer
+
+
+class WeightDecay:
+    """Add ``rate * parameter`` to each gradient, except of log variances.
+
+    Decay would pull a log variance to 0, a variance of 1, and so undo the posterior.
+    """
+
+    name = "WeightDecay"
+
+    def __init__(self, rate: float) -> None:
+        self.rate = rate
+
+    def __call__(self, optimizer: Optimizer) -> None:
+        for parameter in optimizer.target.params():
+            if parameter.decays and parameter.grad is not None:
+                parameter.grad = parameter.grad + parameter.array * self.rate
+
+
+class GradientClipping:
+    """Scale all gradients so that their joint L2 norm is at most `threshold`."""
+
+    name = "GradientClipping"
+
+    def __init__(self, threshold: float) -> None:
+        if not threshold > 0:
+            message = (
+                f"GradientClipping: `threshold` must be positive, got {threshold!r}"
+            )
+            raise ValueError(message)
+        self.threshold = threshold
+
+    def __call__(self, optimizer: Optimizer) -> None:
+        parameters = [p for p in optimizer.target.params() if p.grad is not None]
+        if not parameters:
+            return
+        xp = array_namespace(parameters[0].grad)
+        squares = [xp.sum(xp.square(parameter.grad)) for parameter in parameters]
+        norm = xp.sqrt(sum(squares[1:], squares[0]))
+        # The factor stays on the device: comparing it here would wait for a GPU.
+        factor = self.threshold / xp.maximum(norm, self.threshold)
+        for parameter in parameters:
+            parameter.grad = parameter.grad * factor

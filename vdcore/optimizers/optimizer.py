@@ -1,0 +1,189 @@
+"""The base of all optimizers: one step is loss, gradients, hooks, update."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+from vdcore.arrays import Array, array_namespace, asarray_like
+from vdcore.autodiff import value_and_gradients
+from vdcore.configuration import using_config
+from vdcore.link import Link
+from vdcore.parameter import Parameter
+
+
+class NonFiniteLossError(FloatingPointError):
+    """The loss is NaN or infinite; no parameter has been changed by it."""
+
+
+class Optimizer(ABC):
+    """Updates the parameters of a link.
+
+    Attributes
+    ----------
+    target : Link or None
+        What :meth:`setup` was given.
+    t : int
+        Updates done.
+    epoch : int
+        Epochs finished; see :meth:`new_epoch`.
+    state : dict
+        For each parameter path the arrays that the rule keeps, for example ``m`` and
+        ``v`` of Adam.
+    """
+
+    state_names: tuple[str, ...] = ()
+    hyperparameters: tuple[str, ...] = ("lr",)
+
+    def __init__(self) -> None:
+        self.target: Link | None = None
+        self.t = 0
+        self.epoch = 0
+        self.state: dict[str, dict[str, Array]] = {}
+        self._hooks: dict[str, Callable[[Optimizer], None]] = {}
+
+    def setup(self, link: Link) -> Optimizer:
+        """Choose the link to train; forgets all state. Returns self."""
+        self.target = link
+        self.t = self.epoch = 0
+        self.state = {}
+        return self
+
+    def add_hook(self, hook: Callable[[Optimizer], None], name: str = "") -> None:
+        """Call `hook` with the optimizer between gradients and update.
+
+        Raises
+        ------
+        ValueError
+            If a hook of that name is there already.
+        """
+        name = name or getattr(hook, "name", "") or type(hook).__name__
+        if name in self._hooks:
+            message = f"add_hook: there is a hook {name!r} already; give another `name`"
+            raise ValueError(message)
+        self._hooks[name] = hook
+
+    def new_epoch(self) -> None:
+        """Count an epoch."""
+        self.epoch += 1
+
+    def update(
+        self, lossfun: Callable[..., Array] | None = None, *args: Any, **kwargs: Any
+    ) -> Array | None:
+        """Do one step.
+
+        Parameters
+        ----------
+        lossfun : callable, optional
+            Called with the other arguments; returns the loss, a 0-d array. Without it
+            the gradients that the parameters hold are used.
+
+        Returns
+        -------
+        array, shape (), or None
+            The loss.
+
+        Raises
+        ------
+        RuntimeError
+            If there is no target.
+        NonFiniteLossError
+            If the loss is NaN or infinite, before any parameter changes.
+        """
+        target = self._checked_target()
+        loss = None
+        if lossfun is not None:
+            loss = compute_gradients(target, lossfun, *args, **kwargs)
+        for hook in self._hooks.values():
+            hook(self)
+        self.t += 1
+        for path, parameter in target.namedparams():
+            if parameter.array is None or parameter.grad is None:
+                continue
+            self.update_parameter(parameter, self._state_of(path, parameter))
+        return loss
+
+    @abstractmethod
+    def update_parameter(self, parameter: Parameter, state: dict[str, Array]) -> None:
+        """Change one parameter by its gradient, and its `state`."""
+
+    def serialize(self, serializer: Any) -> None:
+        """Read or write step counts, hyperparameters, state, and the target's own.
+
+        The target's own is what its links need to continue, not its parameters:
+        generators, KL coefficient (:meth:`Link.serialize_training_state`).
+        """
+        target = self._checked_target()
+        self.t = serializer("t", self.t)
+        self.epoch = serializer("epoch", self.epoch)
+        for name in self.hyperparameters:
+            setattr(self, name, serializer(name, getattr(self, name)))
+        for path, parameter in target.namedparams():
+            child = serializer["state" + path]
+            state = self._state_of(path, parameter)
+            for name in self.state_names:
+                stored = child(name, state.get(name))
+                if parameter.array is not None:
+                    stored = asarray_like(stored, parameter.array)
+                state[name] = stored
+        target.serialize_training_state(serializer["training_state"])
+
+    def _state_of(self, path: str, parameter: Parameter) -> dict[str, Array]:
+        state = self.state.setdefault(path, {})
+        if not state and parameter.array is not None:
+            zeros = array_namespace(parameter.array).zeros_like
+            state.update({name: zeros(parameter.array) for name in self.state_names})
+        return state
+
+    def _checked_target(self) -> Link:
+        if self.target is None:
+            message = f"{type(self).__name__}: no target; call setup(model) first"
+            raise RuntimeError(message)
+        return self.target
+
+
+def compute_gradients(
+    link: Link, lossfun: Callable[..., Array], *args: Any, **kwargs: Any
+) -> Array:
+    """Evaluate a loss and set the gradient of every parameter of `link`.
+
+    While `lossfun` runs, ``parameter.array`` is the traced array. Parameters of which
+    the shape is not known yet are made by a first call of `lossfun` off the tape.
+
+    Returns
+    -------
+    array, shape ()
+        The loss.
+
+    Raises
+    ------
+    NonFiniteLossError
+        If the loss is NaN or infinite.
+    """
+    parameters = list(link.params())
+    if not all(parameter.is_initialized for parameter in parameters):
+        with using_config("train", False):
+            lossfun(*args, **kwargs)
+    arrays = [parameter.array for parameter in parameters]
+
+    def traced_loss(*traced: Array) -> Array:
+        for parameter, array in zip(parameters, traced, strict=True):
+            parameter.array = array
+        return lossfun(*args, **kwargs)
+
+    try:
+        loss, gradients = value_and_gradients(traced_loss, arrays)
+    finally:
+        for parameter, array in zip(parameters, arrays, strict=True):
+            parameter.array = array
+    if not math.isfinite(float(loss)):
+        message = (
+            f"update: the loss is {float(loss)}; no parameter was changed. Lower the "
+            "learning rate, clip the gradients, or look at the data"
+        )
+        raise NonFiniteLossError(message)
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.grad = gradient
+    return loss

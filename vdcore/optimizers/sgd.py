@@ -1,0 +1,36 @@
+"""Stochastic gradient descent, plain and with momentum."""
+
+from __future__ import annotations
+
+from vdcore.arrays import Array
+from vdcore.optimizers.optimizer import Optimizer
+from vdcore.parameter import Parameter
+
+
+class SGD(Optimizer):
+    """``parameter -= lr * gradient``."""
+
+    def __init__(self, lr: float = 0.01) -> None:
+        super().__init__()
+        self.lr = lr
+
+    def update_parameter(self, parameter: Parameter, state: dict[str, Array]) -> None:
+        """Change one parameter by its gradient."""
+        parameter.array = parameter.array - parameter.grad * self.lr
+
+
+class MomentumSGD(Optimizer):
+    """``v = momentum * v - lr * gradient; parameter += v``."""
+
+    state_names = ("v",)
+    hyperparameters = ("lr", "momentum")
+
+    def __init__(self, lr: float = 0.01, momentum: float = 0.9) -> None:
+        super().__init__()
+        self.lr = lr
+        self.momentum = momentum
+
+    def update_parameter(self, parameter: Parameter, state: dict[str, Array]) -> None:
+        """Change one parameter by its gradient."""
+        state["v"] = state["v"] * self.momentum - parameter.grad * self.lr
+        parameter.array = parameter.array + state["v"]

@@ -1,0 +1,220 @@
+"""Values that models report while they run, and their averages."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import numpy
+
+from vdcore.arrays import array_namespace, is_array, untraced
+
+# The reporter that is listening, with the dictionary it writes to: local to a thread
+# or task, so that two trainers may run side by side.
+_listening: ContextVar[tuple[Reporter, dict[str, Any]] | None] = ContextVar(
+    "vdcore_reporter", default=None
+)
+
+
+class Reporter:
+    """Gives reported values the names of the objects that report them.
+
+    Examples
+    --------
+    >>> model = object()
+    >>> reporter = Reporter()
+    >>> reporter.add_observer("main", model)
+    >>> observation = {}
+    >>> with reporter.scope(observation):
+    ...     report({"loss": 0.5}, model)
+    >>> observation
+    {'main/loss': 0.5}
+    """
+
+    def __init__(self) -> None:
+        # Keeping the observer keeps its id from being given to another object.
+        self._observers: dict[int, tuple[str, Any]] = {}
+
+    def add_observer(self, name: str, observer: Any) -> None:
+        """Let `observer` report under `name`."""
+        self._observers[id(observer)] = (name, observer)
+
+    def add_observers(self, prefix: str, observers: Iterable[tuple[str, Any]]) -> None:
+        """Add pairs of a path and an object, such as ``link.namedlinks()``.
+
+        The path ``"/"`` of a model itself stands for the bare prefix.
+        """
+        for path, observer in observers:
+            self.add_observer((prefix + path).rstrip("/"), observer)
+
+    @contextmanager
+    def scope(self, observation: dict[str, Any]) -> Iterator[None]:
+        """Collect in `observation` what is reported inside a ``with`` block."""
+        token = _listening.set((self, observation))
+        try:
+            yield
+        finally:
+            _listening.reset(token)
+
+    def full_names(
+        self, values: Mapping[str, Any], observer: Any = None
+    ) -> dict[str, Any]:
+        """`values` with their keys prefixed by the name of `observer`."""
+        if observer is None:
+            return dict(values)
+        if id(observer) not in self._observers:
+            known = ", ".join(sorted(name for name, _ in self._observers.values()))
+            message = (
+                f"report: `observer`, a {type(observer).__name__}, is not known to the "
+                f"reporter; known are {known or 'none'}. Register it by add_observer, "
+                "or make it part of the model that is trained"
+            )
+            raise ValueError(message)
+        name, _ = self._observers[id(observer)]
+        return {f"{name}/{key}": value for key, value in values.items()}
+
+
+def report(values: Mapping[str, Any], observer: Any = None) -> None:
+    """Report values to the reporter that is listening; without one nothing happens.
+
+    Parameters
+    ----------
+    values : dict of numbers or arrays of shape ()
+        A value of the same name replaces the former one. An array stays on its
+        device, so that reporting does not wait for a GPU.
+    observer
+        The object that reports, usually a link; its name becomes the prefix.
+
+    Raises
+    ------
+    TypeError
+        If a value is no number.
+    ValueError
+        If the reporter does not know `observer`.
+    """
+    listening = _listening.get()
+    if listening is None:
+        return
+    reporter, observation = listening
+    values = {key: untraced(value) for key, value in values.items()}
+    for key, value in values.items():
+        scalar = value.shape == () if is_array(value) else isinstance(value, int | float)
+        if not scalar:
+            got = (
+                f"an array of shape {tuple(value.shape)}"
+                if is_array(value)
+                else type(value).__name__
+            )
+            message = (
+                f"report: {key!r} must be a number or an array of shape (), got {got}; "
+                "report its mean or its sum"
+            )
+            raise TypeError(message)
+    observation.update(reporter.full_names(values, observer))
+
+
+def retract() -> None:
+    """Forget what has been reported in the present scope, as for a discarded step."""
+    listening = _listening.get()
+    if listening is not None:
+        listening[1].clear()
+
+
+@contextmanager
+def report_scope(observation: dict[str, Any]) -> Iterator[None]:
+    """Collect in `observation`, under the names of the present reporter.
+
+    Raises
+    ------
+    RuntimeError
+        If there is no reporter; use :meth:`Reporter.scope`.
+    """
+    listening = _listening.get()
+    if listening is None:
+        message = "report_scope: there is no reporter; use Reporter().scope(observation)"
+        raise RuntimeError(message)
+    with listening[0].scope(observation):
+        yield
+
+
+class Summary:
+    """Running mean and deviation of a number, in double precision.
+
+    Arrays of a device are added up there; reading the result is what waits for it.
+    """
+
+    def __init__(self) -> None:
+        self._weight = 0.0
+        self._sum: Any = 0.0
+        self._sum_of_squares: Any = 0.0
+
+    def add(self, value: Any, weight: float = 1.0) -> None:
+        """Add a number that stands for `weight` observations."""
+        if not is_array(value) or isinstance(value, numpy.ndarray | numpy.generic):
+            value = float(value)
+        else:
+            xp = array_namespace(value)
+            value = xp.astype(value, xp.float64)
+        self._weight += weight
+        self._sum = self._sum + weight * value
+        self._sum_of_squares = self._sum_of_squares + weight * value * value
+
+    def compute_mean(self) -> float:
+        """Weighted mean; NaN when nothing was added."""
+        return float(self._sum) / self._weight if self._weight else math.nan
+
+    def make_statistics(self) -> tuple[float, float]:
+        """Weighted mean and standard deviation (of the population, not corrected)."""
+        mean = self.compute_mean()
+        if not self._weight:
+            return mean, math.nan
+        variance = float(self._sum_of_squares) / self._weight - mean * mean
+        return mean, math.sqrt(variance) if not variance < 0 else 0.0
+
+    def serialize(self, serializer: Any) -> None:
+        """Read or write the sums."""
+        self._weight = serializer("weight", self._weight)
+        self._sum = serializer("sum", float(self._sum))
+        self._sum_of_squares = serializer("squares", float(self._sum_of_squares))
+
+
+class DictSummary:
+    """A :class:`Summary` for each key of the dictionaries added.
+
+    Examples
+    --------
+    >>> summary = DictSummary()
+    >>> summary.add({"loss": 1.0}, weight=3)
+    >>> summary.add({"loss": 2.0, "lr": 0.1}, weight=1)
+    >>> summary.compute_mean()
+    {'loss': 1.25, 'lr': 0.1}
+    """
+
+    def __init__(self) -> None:
+        self._summaries: dict[str, Summary] = {}
+
+    def add(self, values: Mapping[str, Any], weight: float = 1.0) -> None:
+        """Add the numbers of a dictionary; keys may differ from one to the next."""
+        for key, value in values.items():
+            self._summaries.setdefault(key, Summary()).add(value, weight)
+
+    def compute_mean(self) -> dict[str, float]:
+        """Means by key."""
+        return {key: s.compute_mean() for key, s in self._summaries.items()}
+
+    def make_statistics(self) -> dict[str, float]:
+        """Means by key, and deviations by key with ``.std`` appended."""
+        statistics = {}
+        for key, summary in self._summaries.items():
+            statistics[key], statistics[f"{key}.std"] = summary.make_statistics()
+        return statistics
+
+    def serialize(self, serializer: Any) -> None:
+        """Read or write the summaries."""
+        names = serializer("names", list(self._summaries))
+        self._summaries = {key: self._summaries.get(key, Summary()) for key in names}
+        for index, summary in enumerate(self._summaries.values()):
+            summary.serialize(serializer[str(index)])

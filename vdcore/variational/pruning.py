@@ -1,0 +1,66 @@
+"""Which weights are noise: keep masks, sparsity, dropout rates."""
+
+from __future__ import annotations
+
+from vdcore.arrays import Array, array_namespace
+from vdcore.variational.special import sigmoid
+
+THRESHOLD = 3.0  # Molchanov et al. 2017, section 4.4: a dropout rate of 0.9526
+
+
+def keep_mask(log_alpha: Array, threshold: float = THRESHOLD) -> Array:
+    """Mask of the weights to keep, ``log_alpha <= threshold``.
+
+    Parameters
+    ----------
+    log_alpha : array
+    threshold : float
+        On log alpha (not alpha, not the dropout rate).
+
+    Returns
+    -------
+    array of bool
+        False where the weight is noise.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> keep_mask(numpy.asarray([-2.0, 3.0, 3.1]))
+    array([ True,  True, False])
+    """
+    array_namespace(log_alpha)
+    return log_alpha <= threshold
+
+
+def sparsity(keep: Array) -> Array:
+    """Fraction of weights that a keep mask removes, a 0-d array in [0, 1].
+
+    Raises
+    ------
+    ValueError
+        If the mask is empty.
+    """
+    xp = array_namespace(keep)
+    size = 1
+    for n in keep.shape:
+        size *= n
+    if size == 0:
+        message = f"sparsity: `keep` must have elements, got shape {tuple(keep.shape)}"
+        raise ValueError(message)
+    return 1 - xp.astype(xp.count_nonzero(keep), _real_dtype(xp)) / size
+
+
+def dropout_rate(log_alpha: Array) -> Array:
+    """Equivalent binary dropout rate ``p = alpha / (1 + alpha)``, a fraction.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> dropout_rate(numpy.asarray(3.0)).round(6)
+    np.float64(0.952574)
+    """
+    return sigmoid(log_alpha)
+
+
+def _real_dtype(xp):
+    return xp.empty(0).dtype
