@@ -7,10 +7,7 @@ number of threads, so neither do results.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 
 import numpy
 
@@ -18,6 +15,8 @@ from vdcore import kernels
 from vdcore.backends import elementwise
 from vdcore.backends.elementwise import PIECE
 from vdcore.backends.jit import numba_or_none
+from vdcore.backends.matmul import products
+from vdcore.backends.threads import in_parallel, thread_count
 
 PARALLEL_FROM = 3 * PIECE  # below it, handing work to threads costs more than it saves
 BLOCK = 8192  # elements of float32 that stay in the first-level cache, six arrays of it
@@ -30,32 +29,11 @@ def description() -> str:
     return f"{path}, {thread_count()} threads"
 
 
-def thread_count() -> int:
-    """Threads that compiled kernels use: ``VDCORE_NUM_THREADS``, or one a core."""
-    setting = os.environ.get("VDCORE_NUM_THREADS")
-    if setting:
-        return int(setting)
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-@cache
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(thread_count() - 1, "vdcore")
-
-
 def _in_pieces(size: int, work: Callable[[int, int], None]) -> None:
     """Call ``work(first, last)`` on ranges of pieces that cover `size` elements."""
     pieces = -(-size // PIECE)
     threads = min(thread_count(), pieces) if size >= PARALLEL_FROM else 1
-    bounds = [pieces * i // threads for i in range(threads + 1)]
-    others = [
-        _pool().submit(work, bounds[i], bounds[i + 1]) for i in range(1, threads)
-    ]
-    work(bounds[0], bounds[1])
-    for future in others:
-        future.result()
+    in_parallel(work, [pieces * part // threads for part in range(threads + 1)])
 
 
 def _compilable(arrays: Sequence[numpy.ndarray]) -> bool:
@@ -129,8 +107,7 @@ def vd_linear_forward(x, theta, log_sigma2, b, noise, threshold):
             x, theta, log_sigma2, b, noise, threshold
         )
     theta, sigma2 = _masked_posterior(theta, log_sigma2, threshold)
-    y = x @ theta.T
-    variance = numpy.square(x) @ sigma2.T
+    y, variance = products((x, theta.T), (numpy.square(x), sigma2.T))
     if b is None:
         b = numpy.zeros(y.shape[1], y.dtype)
     elementwise.add_noise(y, variance, noise, b)
@@ -145,17 +122,16 @@ def vd_linear_backward(gy, x, theta, log_sigma2, residual, threshold, need_x):
         )
     masked_theta, sigma2 = _masked_posterior(theta, log_sigma2, threshold)
     gvariance = gy * residual
-    gtheta = gy.T @ x
-    glog_sigma2 = gvariance.T @ numpy.square(x)
+    gtheta, glog_sigma2 = products((gy.T, x), (gvariance.T, numpy.square(x)))
     glog_sigma2 *= sigma2
     if threshold is not None:
         gtheta *= sigma2 > 0
     gx = None
     if need_x:
-        gx = gvariance @ sigma2
-        gx *= x
-        gx *= 2
-        gx += gy @ masked_theta
+        gx, by_variance = products((gy, masked_theta), (gvariance, sigma2))
+        by_variance *= x
+        by_variance *= 2
+        gx += by_variance
     return gx, gtheta, glog_sigma2, gy.sum(axis=0)
 
 

@@ -212,9 +212,7 @@ def block_kernel(width):
                 r += u(1)
                 end = u(indptr[r])
                 while q < end:
-                    total = add_scaled(
-                        total, values[q], here, u(indices[q]) * u(width)
-                    )
+                    total = add_scaled(total, values[q], here, u(indices[q]) * u(width))
                     q += u(1)
                 store(there, o * u(width), total)
             activate(there[: height * u(width)], layers[layer, 1])
@@ -289,19 +287,16 @@ def run(layers, indptr, indices, values, biases, runs, x, out, first, last):
     row = first
     while row < last:
         left = last - row
-        if left <= 2:
-            width = 1
-            read(x, runs, row, 1, 1, here)
+        width = 1 if left <= 2 else WIDTHS[0] if left <= WIDTHS[0] else WIDTHS[1]
+        count = min(width, left)
+        read(x, runs, row, count, width, here)
+        if width == 1:
             result = one_example(layers, indptr, indices, values, biases, here, there)
-        elif left <= WIDTHS[0]:
-            width = WIDTHS[0]
-            read(x, runs, row, left, width, here)
+        elif width == WIDTHS[0]:
             result = narrow_block(layers, indptr, indices, values, biases, here, there)
         else:
-            width = WIDTHS[1]
-            read(x, runs, row, left, width, here)
             result = wide_block(layers, indptr, indices, values, biases, here, there)
-        for j in range(min(width, left)):
+        for j in range(count):
             for o in range(out.shape[1]):
                 out[row + j, o] = result[o * width + j]
             if layers[-1, 1] == SOFTMAX:

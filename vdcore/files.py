@@ -42,5 +42,3 @@ def write_text_atomically(path: str | os.PathLike[str], text: str) -> None:
     """Write `text` as UTF-8 in place of what `path` holds, whole or not at all."""
     with open_atomically(path) as file:
         file.write(text.encode())
-
-

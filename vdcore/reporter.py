@@ -101,7 +101,9 @@ def report(values: Mapping[str, Any], observer: Any = None) -> None:
     reporter, observation = listening
     values = {key: untraced(value) for key, value in values.items()}
     for key, value in values.items():
-        scalar = value.shape == () if is_array(value) else isinstance(value, int | float)
+        scalar = (
+            value.shape == () if is_array(value) else isinstance(value, int | float)
+        )
         if not scalar:
             got = (
                 f"an array of shape {tuple(value.shape)}"
@@ -134,7 +136,9 @@ def report_scope(observation: dict[str, Any]) -> Iterator[None]:
     """
     listening = _listening.get()
     if listening is None:
-        message = "report_scope: there is no reporter; use Reporter().scope(observation)"
+        message = (
+            "report_scope: there is no reporter; use Reporter().scope(observation)"
+        )
         raise RuntimeError(message)
     with listening[0].scope(observation):
         yield

@@ -1,0 +1,178 @@
+"""Run the layers of a sparse model: compiled, or by the products of NumPy and SciPy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import groupby
+
+import numpy
+
+from vdcore.backends.jit import numba_or_none
+from vdcore.backends.sparse_layer import ACTIVATIONS, Layer, activate, shrink
+from vdcore.backends.threads import in_parallel
+
+Network = Callable[[numpy.ndarray], numpy.ndarray]  # (batch, in) to (batch, out)
+
+# Nanoseconds for a whole batch, as `benchmarks/sparse_inference.py --break-even` found
+# them on two AVX-512 cores: of one weight, and of one product however small.
+BATCH_SIZES = (1, 16, 128, 1024)
+DENSE_WEIGHT = (0.05, 0.2, 1.0, 8.0)
+SPARSE_WEIGHT = {True: (0.5, 0.8, 4.0, 30.0), False: (1.0, 5.0, 20.0, 200.0)}
+DENSE_CALL = 4000.0
+SPARSE_CALL = {True: 0.0, False: 5000.0}
+
+PARALLEL_FROM = (
+    4_000_000  # weights times examples; less work is done before a thread starts
+)
+BLOCK = 32  # examples that the compiled kernel takes at a time
+
+
+def network(
+    layers: Sequence[Layer], batch_size: int, threads: int
+) -> tuple[Network, list[str]]:
+    """The function that computes `layers`, and how it computes each of them.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+    batch_size : int
+        The batch size to be fastest at.
+    threads : int
+        How many share the rows of a large batch, where the code is compiled.
+
+    Returns
+    -------
+    function : callable
+        From x, float32, C-contiguous, shape (batch, in_size), to (batch, out_size).
+    formats : list of str
+        "compiled", "csr" or "dense" for each layer.
+    """
+    layers = shrink(layers)
+    compiled = numba_or_none() is not None
+    sparse = "compiled" if compiled else "csr"
+    formats = [
+        "dense" if dense_is_faster(layer, batch_size, compiled) else sparse
+        for layer in layers
+    ]
+    if not compiled:
+        return scipy_network(layers, formats), formats
+    parts: list[Network] = []
+    for form, group in groupby(zip(formats, layers, strict=True), lambda pair: pair[0]):
+        members = [layer for _, layer in group]
+        if form == "dense":
+            parts += map(dense_layer, members)
+        else:
+            parts.append(compiled_layers(members, threads))
+    return (parts[0] if len(parts) == 1 else _chained(parts)), formats
+
+
+def dense_is_faster(layer: Layer, batch_size: int, compiled: bool) -> bool:
+    """Whether a dense product takes less time for `layer` than the kept weights do."""
+    nearest = numpy.abs(numpy.log(batch_size / numpy.asarray(BATCH_SIZES))).argmin()
+    dense = DENSE_CALL + layer.size * DENSE_WEIGHT[nearest]
+    sparse = SPARSE_CALL[compiled] + layer.kept * SPARSE_WEIGHT[compiled][nearest]
+    return bool(dense < sparse)
+
+
+def _chained(parts: list[Network]) -> Network:
+    def run(x: numpy.ndarray) -> numpy.ndarray:
+        for part in parts:
+            x = part(x)
+        return x
+
+    return run
+
+
+def dense_layer(layer: Layer) -> Network:
+    """One layer by a product with all its weights."""
+    W = numpy.ascontiguousarray(layer.W.toarray().T)
+
+    def run(x: numpy.ndarray) -> numpy.ndarray:
+        h = x @ W
+        h += layer.b
+        activate(h, layer.activation, axis=1)
+        return h
+
+    return run
+
+
+def scipy_network(layers: Sequence[Layer], formats: Sequence[str]) -> Network:
+    """All layers by products of SciPy ("csr") and NumPy ("dense").
+
+    Activations are feature-major, shape (features, batch), from the first product to
+    the last: half the time of products that turn them round each time.
+    """
+    read = numpy.unique(layers[0].W.indices)
+    matrices = [layers[0].W[:, read], *(layer.W for layer in layers[1:])]
+    steps = [
+        (W.toarray() if form == "dense" else W, layer.b[:, None], layer.activation)
+        for W, form, layer in zip(matrices, formats, layers, strict=True)
+    ]
+
+    def run(x: numpy.ndarray) -> numpy.ndarray:
+        h = x.T.take(read, axis=0)
+        for W, b, activation in steps:
+            h = W @ h
+            h += b
+            activate(h, activation, axis=0)
+        return numpy.ascontiguousarray(h.T)
+
+    return run
+
+
+def compiled_layers(layers: Sequence[Layer], threads: int) -> Network:
+    """Consecutive layers by one compiled call, from their kept weights."""
+    from vdcore.backends.sparse_kernels import KERNELS, SIDE
+
+    runs, position = _runs(
+        numpy.unique(layers[0].W.indices), layers[0].W.shape[1], SIDE
+    )
+    indices = numpy.concatenate(
+        [position[layers[0].W.indices], *(layer.W.indices for layer in layers[1:])]
+    )
+    index_type = numpy.min_scalar_type(indices.max(initial=256))
+    rows = numpy.concatenate([numpy.diff(layer.W.indptr) for layer in layers])
+    heights = [layer.W.shape[0] for layer in layers]
+    activations = [ACTIVATIONS.index(layer.activation) for layer in layers]
+    program = (
+        numpy.column_stack([heights, activations]).astype(numpy.int64),
+        numpy.concatenate([[0], numpy.cumsum(rows)]).astype(numpy.int32),
+        indices.astype(index_type),
+        numpy.concatenate([layer.W.data for layer in layers]),
+        numpy.concatenate([layer.b for layer in layers]),
+        runs,
+    )
+    out_size, weights = heights[-1], len(indices)
+    kernel = KERNELS[index_type.name].compiled
+
+    def run(x: numpy.ndarray) -> numpy.ndarray:
+        batch = len(x)
+        out = numpy.empty((batch, out_size), numpy.float32)
+        if weights * batch < PARALLEL_FROM or threads == 1:
+            kernel(*program, x, out, 0, batch)
+        else:
+            blocks = -(-batch // BLOCK)
+            bounds = [BLOCK * (blocks * k // threads) for k in range(threads)]
+            in_parallel(
+                lambda first, last: kernel(*program, x, out, first, last),
+                [*bounds, batch],
+            )
+        return out
+
+    return run
+
+
+def _runs(
+    read: numpy.ndarray, in_size: int, side: int
+) -> tuple[numpy.ndarray, numpy.ndarray]:
+    """Cover the columns that are read by runs of `side` columns.
+
+    Returns the first column of each run, and for each column its place in the runs.
+    """
+    runs: list[int] = []
+    position = numpy.zeros(in_size, numpy.int64)
+    for column in read:
+        if not runs or column >= runs[-1] + side:
+            runs.append(max(0, min(column, in_size - side)))
+        position[column] = (len(runs) - 1) * side + column - runs[-1]
+    return numpy.asarray(runs, numpy.int64), position

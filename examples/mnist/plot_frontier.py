@@ -1,0 +1,79 @@
+"""Error against compression of finished runs, with the published points.
+
+    python examples/mnist/plot_frontier.py result/frontier.png \
+        "masks from epoch 40=result/m40-seed*" "no masks=result/never-seed*"
+
+Each argument is a label and the output folders of its seeds. Prints mean and standard
+deviation of each group as a table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import glob
+import json
+from pathlib import Path
+
+import numpy
+from matplotlib.figure import Figure
+
+# Molchanov et al. 2017, table 1 (LeNet-300-100): error in %, weights over nonzeros.
+PUBLISHED = {
+    "Sparse VD (published)": (68, 1.92),
+    "DNS": (56, 1.99),
+    "SWS": (23, 1.94),
+    "Han pruning": (12, 1.59),
+}
+
+
+def read_group(argument):
+    label, _, pattern = argument.partition("=")
+    files = [Path(folder, "summary.json") for folder in sorted(glob.glob(pattern))]
+    if not files:
+        raise SystemExit(f"plot_frontier: no folder matches {pattern!r} of {label!r}")
+    summaries = [json.loads(file.read_text()) for file in files]
+    errors = numpy.asarray([100 * s["pruned_error"] for s in summaries])
+    ratios = numpy.asarray([s["weight_ratio"] for s in summaries])
+    return label, ratios, errors, summaries
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("picture")
+    parser.add_argument("groups", nargs="+", metavar="LABEL=FOLDERS")
+    args = parser.parse_args()
+
+    figure = Figure(figsize=(6.5, 4.5), layout="constrained")
+    panel = figure.subplots()
+    for name, (ratio, error) in PUBLISHED.items():
+        panel.plot(ratio, error, "k*" if "VD" in name else "kx", markersize=9)
+        panel.annotate(name, (ratio, error), xytext=(6, 4), textcoords="offset points",
+                       fontsize=8)  # fmt: skip
+    print("| runs | seeds | error % | W/W!=0 | with biases | bytes | bits |")
+    print("|---|---|---|---|---|---|---|")
+    for argument in args.groups:
+        label, ratios, errors, summaries = read_group(argument)
+        dots = panel.plot(ratios, errors, "o", alpha=0.4, markersize=5)[0]
+        panel.errorbar(ratios.mean(), errors.mean(), xerr=ratios.std(ddof=1) if
+                       len(ratios) > 1 else None, yerr=errors.std(ddof=1) if
+                       len(errors) > 1 else None, fmt="s", color=dots.get_color(),
+                       label=f"vdcore, {label}")  # fmt: skip
+        spread = [x.std(ddof=1) if len(x) > 1 else 0 for x in (errors, ratios)]
+        bytes_ = numpy.mean([s["sparse_bytes"] for s in summaries])
+        print(
+            f"| {label} | {len(errors)} | {errors.mean():.2f} +- {spread[0]:.2f} "
+            f"| {ratios.mean():.1f} +- {spread[1]:.1f} "
+            f"| {numpy.mean([s['parameter_ratio'] for s in summaries]):.1f} "
+            f"| {bytes_:,.0f} | {numpy.mean([s['bits_ratio'] for s in summaries]):.0f} |"
+        )
+    panel.set_xscale("log")
+    panel.set_xlabel("weights / weights left")
+    panel.set_ylabel("test error, %")
+    panel.set_title("LeNet-300-100 on MNIST")
+    panel.legend(fontsize=8)
+    panel.grid(alpha=0.3)
+    figure.savefig(args.picture, dpi=120)
+
+
+if __name__ == "__main__":
+    main()

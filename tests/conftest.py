@@ -1,0 +1,137 @@
+"""Array libraries that tests run on, and one seed for each test."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import array_api_compat
+import numpy
+import pytest
+
+import vdcore
+from vdcore.arrays import Array
+from vdcore.testing import register_array_api_strict, stand_in_namespace
+
+ON_TAPE = ("numpy", "array_api_strict", "stand-in", "cupy")
+LIBRARIES = (*ON_TAPE, "torch", "jax")
+
+
+class Library(NamedTuple):
+    """An array library under test.
+
+    Attributes
+    ----------
+    name : str
+    xp : namespace
+    asarray : callable
+        An array of the library from a NumPy array, of the same dtype.
+    on_tape : bool
+        Whether vdcore.autodiff differentiates its arrays.
+    """
+
+    name: str
+    xp: Any
+    asarray: Callable[[Any], Array]
+    on_tape: bool
+
+
+def _imported(name: str) -> Any:
+    """The module, or a skip; a failure where ``VDCORE_REQUIRE`` lists its name."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # theirs, not ours
+            return importlib.import_module(name)
+    except ImportError:
+        reason = f"{name} is not installed"
+        if name in os.environ.get("VDCORE_REQUIRE", "").replace(",", " ").split():
+            pytest.fail(f"{reason}, and VDCORE_REQUIRE lists it", pytrace=False)
+        pytest.skip(reason)
+
+
+def _import_cupy() -> Any:
+    cupy = _imported("cupy")
+    try:
+        cupy.zeros(1).get()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        reason = f"cupy is installed, but there is no usable GPU ({error})"
+        if "cupy" in os.environ.get("VDCORE_REQUIRE", "").replace(",", " ").split():
+            pytest.fail(f"{reason}, and VDCORE_REQUIRE lists it", pytrace=False)
+        pytest.skip(reason)
+    return cupy
+
+
+def _namespace(name: str) -> Any:
+    if name == "stand-in":
+        return stand_in_namespace
+    if name == "array_api_strict":
+        strict = _imported(name)
+        register_array_api_strict()
+        return strict
+    if name == "cupy":
+        return array_api_compat.array_namespace(_import_cupy().zeros(1))
+    if name == "jax":
+        _imported(name).config.update("jax_enable_x64", True)
+        name = "jax.numpy"
+    return array_api_compat.array_namespace(_imported(name).zeros(1))
+
+
+def make_library(name: str) -> Library:
+    """The library of this name, or a skip with the reason."""
+    xp = _namespace(name)
+
+    def asarray(values: Any) -> Array:
+        # A copy, for kernels may overwrite what they are given.
+        return xp.asarray(numpy.array(values))
+
+    return Library(name, xp, asarray, name in ON_TAPE)
+
+
+def _parameters(names: tuple[str, ...]) -> list[Any]:
+    return [
+        pytest.param(name, marks=[pytest.mark.gpu] if name == "cupy" else [])
+        for name in names
+    ]
+
+
+@pytest.fixture(params=_parameters(LIBRARIES))
+def library(request: pytest.FixtureRequest) -> Library:
+    """Each array library in turn."""
+    return make_library(request.param)
+
+
+@pytest.fixture(params=_parameters(ON_TAPE))
+def tape_library(request: pytest.FixtureRequest) -> Library:
+    """Each array library that the tape differentiates."""
+    return make_library(request.param)
+
+
+@pytest.fixture
+def torch() -> Any:
+    """The module torch, as an oracle."""
+    return _imported("torch")
+
+
+@pytest.fixture
+def jax() -> Any:
+    """The module jax, in double precision."""
+    module = _imported("jax")
+    module.config.update("jax_enable_x64", True)
+    return module
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> Iterator[None]:
+    before = vdcore.config.rng
+    vdcore.seed(0)
+    yield
+    vdcore.config.rng = before
+
+
+@pytest.fixture
+def rng() -> numpy.random.Generator:
+    """Source of test data."""
+    return numpy.random.default_rng(20170806)

@@ -1,0 +1,98 @@
+"""Schedules of sparse variational dropout."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vdcore.training.extension import PRIORITY_EDITOR, Extension
+from vdcore.training.extensions.linear_shift import check_time_range, ramp
+from vdcore.training.triggers import check_unit, elapsed
+
+if TYPE_CHECKING:
+    from vdcore.links import VariationalDropoutChain
+    from vdcore.training.trainer import Trainer
+
+
+class KLWarmUp(Extension):
+    """Lets the coefficient of the KL term grow linearly from 0.
+
+    Parameters
+    ----------
+    model : VariationalDropoutChain
+        Built with ``warm_up=0``, or it would change its `kl_coef` itself.
+    start, end : float
+        In `unit`: 0 until `start`, `value` from `end` on. (5, 20) epochs is the
+        schedule of Molchanov, Ashukha, Vetrov (2017) in the authors' code.
+    unit : {"iteration", "epoch"}
+    value : float
+        Final coefficient; 1 is the evidence lower bound.
+
+    Notes
+    -----
+    The coefficient follows from the training time alone, so that a resumed run has
+    the very same values.
+    """
+
+    priority = PRIORITY_EDITOR
+
+    def __init__(
+        self,
+        model: VariationalDropoutChain,
+        start: float,
+        end: float,
+        unit: str = "epoch",
+        value: float = 1.0,
+    ) -> None:
+        check_unit("KLWarmUp", unit)
+        check_time_range("KLWarmUp", (start, end))
+        if model.warm_up:
+            message = (
+                "KLWarmUp: `model` must leave its kl_coef alone, it has "
+                f"warm_up={model.warm_up!r}; build it with warm_up=0"
+            )
+            raise ValueError(message)
+        self._model = model
+        self._time_range = (start, end)
+        self._unit = unit
+        self._value = value
+
+    def initialize(self, trainer: Trainer) -> None:
+        """Set the coefficient of the first iteration."""
+        self(trainer)
+
+    def __call__(self, trainer: Trainer) -> None:
+        """Set the coefficient of the next iteration."""
+        time = elapsed(trainer.updater, self._unit)
+        self._model.kl_coef = ramp(time, self._time_range, (0.0, self._value))
+
+
+class MaskFrom(Extension):
+    """Masks noise weights in training from an epoch on.
+
+    A masked weight has no gradient and does not come back: the later the masks, the
+    lower the error; the earlier, the sparser the model.
+
+    Parameters
+    ----------
+    model : VariationalDropoutChain
+    epoch : float
+        0: from the first iteration on.
+    """
+
+    priority = PRIORITY_EDITOR
+
+    def __init__(self, model: VariationalDropoutChain, epoch: float) -> None:
+        if not epoch >= 0:
+            message = f"MaskFrom: `epoch` must not be negative, got {epoch!r}"
+            raise ValueError(message)
+        self._model = model
+        self._epoch = epoch
+
+    def initialize(self, trainer: Trainer) -> None:
+        """Mask from the first iteration, if it is time."""
+        self(trainer)
+
+    def __call__(self, trainer: Trainer) -> None:
+        """Mask from the next iteration, if it is time."""
+        if elapsed(trainer.updater, "epoch") >= self._epoch:
+            self._model.set_mask_in_training(True)
