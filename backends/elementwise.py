@@ -171,16 +171,12 @@ def exact_penalty(
 
 
 @jit()
-def mask_posterior(theta, log_sigma2, threshold, masked, sigma2, first, last):
-    """Means and variances, 0 where log alpha exceeds the threshold."""
+def keep_mask(theta, log_sigma2, threshold, keep, first, last):
+    """Whether log alpha is at most the threshold; pieces `first` to `last`."""
     part = slice(first * PIECE, last * PIECE)
-    theta, log_sigma2 = theta[part], log_sigma2[part]
-    masked, sigma2 = masked[part], sigma2[part]
+    theta, log_sigma2, keep = theta[part], log_sigma2[part], keep[part]
     for j in range(theta.size):
-        w = theta[j]
-        kept = ONE if log_sigma2[j] - log(w * w + EPS) <= threshold else f(0)
-        masked[j] = w * kept
-        sigma2[j] = exp(log_sigma2[j]) * kept
+        keep[j] = log_sigma2[j] - log(theta[j] * theta[j] + EPS) <= threshold
 
 
 @jit()

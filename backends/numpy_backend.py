@@ -12,9 +12,10 @@ from collections.abc import Callable, Sequence
 import numpy
 
 from vdcore import kernels
-from vdcore.backends import elementwise
+from vdcore.backends import elementwise, masked_linear
 from vdcore.backends.elementwise import PIECE
 from vdcore.backends.jit import numba_or_none
+from vdcore.backends.masked_linear import kept_weights
 from vdcore.backends.matmul import products
 from vdcore.backends.threads import in_parallel, thread_count
 
@@ -106,7 +107,11 @@ def vd_linear_forward(x, theta, log_sigma2, b, noise, threshold):
         return kernels.vd_linear_forward.generic(
             x, theta, log_sigma2, b, noise, threshold
         )
-    theta, sigma2 = _masked_posterior(theta, log_sigma2, threshold)
+    keep = _keep_mask(theta, log_sigma2, threshold)
+    kept = None if keep is None else kept_weights(theta, log_sigma2, keep)
+    if kept is not None:
+        return masked_linear.forward(kept, x, b, noise), noise
+    theta, sigma2 = _masked_posterior(theta, log_sigma2, keep)
     y, variance = products((x, theta.T), (numpy.square(x), sigma2.T))
     if b is None:
         b = numpy.zeros(y.shape[1], y.dtype)
@@ -120,36 +125,43 @@ def vd_linear_backward(gy, x, theta, log_sigma2, residual, threshold, need_x):
         return kernels.vd_linear_backward.generic(
             gy, x, theta, log_sigma2, residual, threshold, need_x
         )
-    masked_theta, sigma2 = _masked_posterior(theta, log_sigma2, threshold)
     gvariance = gy * residual
+    gb = gy.sum(axis=0)
+    keep = _keep_mask(theta, log_sigma2, threshold)
+    kept = None if keep is None else kept_weights(theta, log_sigma2, keep)
+    if kept is not None:
+        shape = theta.shape
+        return *masked_linear.backward(kept, gy, gvariance, x, shape, need_x), gb
+    theta, sigma2 = _masked_posterior(theta, log_sigma2, keep)
     gtheta, glog_sigma2 = products((gy.T, x), (gvariance.T, numpy.square(x)))
     glog_sigma2 *= sigma2
-    if threshold is not None:
-        gtheta *= sigma2 > 0
+    if keep is not None:
+        gtheta *= keep
     gx = None
     if need_x:
-        gx, by_variance = products((gy, masked_theta), (gvariance, sigma2))
+        gx, by_variance = products((gy, theta), (gvariance, sigma2))
         by_variance *= x
         by_variance *= 2
         gx += by_variance
-    return gx, gtheta, glog_sigma2, gy.sum(axis=0)
+    return gx, gtheta, glog_sigma2, gb
 
 
-def _masked_posterior(theta, log_sigma2, threshold):
+def _keep_mask(theta, log_sigma2, threshold):
     if threshold is None:
-        return theta, numpy.exp(log_sigma2)
-    masked = numpy.empty_like(theta)
-    sigma2 = numpy.empty_like(theta)
-    arguments = (theta.reshape(-1), log_sigma2.reshape(-1))
-    results = (masked.reshape(-1), sigma2.reshape(-1))
-    limit = numpy.float32(threshold)
+        return None
+    keep = numpy.empty(theta.shape, numpy.bool)
+    arguments = (theta.reshape(-1), log_sigma2.reshape(-1), numpy.float32(threshold))
+    result = keep.reshape(-1)
     _in_pieces(
         theta.size,
-        lambda first, last: elementwise.mask_posterior(
-            *arguments, limit, *results, first, last
-        ),
+        lambda first, last: elementwise.keep_mask(*arguments, result, first, last),
     )
-    return masked, sigma2
+    return keep
+
+
+def _masked_posterior(theta, log_sigma2, keep):
+    sigma2 = numpy.exp(log_sigma2)
+    return (theta, sigma2) if keep is None else (theta * keep, sigma2 * keep)
 
 
 @kernels.softmax_cross_entropy.override("numpy")

@@ -116,6 +116,7 @@ def test_is_array():
     assert is_array(numpy.float32(1))
     assert not is_array(1.0)
     assert not is_array([1.0])
+    assert not is_array(numpy.float32)  # has both attributes, as a class
 
 
 def test_stand_in_refuses_numpy_from_both_sides():

@@ -15,7 +15,8 @@ Array = Any  # an array of any array-API library, or a traced one
 
 def is_array(x: object) -> bool:
     """Whether `x` is an array of some library, traced or not (not a Python scalar)."""
-    return hasattr(x, "shape") and hasattr(x, "dtype")
+    # The class numpy.float32, a dtype to NumPy's functions, has both attributes too.
+    return hasattr(x, "shape") and hasattr(x, "dtype") and not isinstance(x, type)
 
 
 def is_traced(x: object) -> bool:

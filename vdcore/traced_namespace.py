@@ -16,7 +16,7 @@ from typing import Any
 from autograd.core import VJPNode
 from autograd.extend import defvjp, defvjp_argnum, primitive, register_notrace
 
-from vdcore.arrays import array_namespace
+from vdcore.arrays import array_namespace, is_array
 
 
 def _function(name: str) -> Any:
@@ -132,7 +132,7 @@ defvjp(
     p.pow,
     *_each(
         lambda g, ans, x, y: g * (y * x ** (y - 1)),
-        lambda g, ans, x, y: g * (ans * p.log(x)),
+        lambda g, ans, x, y: g * (ans * (p.log(x) if is_array(x) else math.log(x))),
     ),
 )
 defvjp(

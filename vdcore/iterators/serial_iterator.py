@@ -79,16 +79,18 @@ class SerialIterator:
         if batch_size < 1:
             message = f"SerialIterator: `batch_size` must be positive, got {batch_size}"
             raise ValueError(message)
-        if len(dataset) == 0:
+        size = dataset.shape[0] if is_array(dataset) else len(dataset)
+        if size == 0:
             message = "SerialIterator: `dataset` must have at least one example, got 0"
             raise ValueError(message)
-        if repeat and batch_size > len(dataset):
+        if repeat and batch_size > size:
             message = (
                 "SerialIterator: `batch_size` must be at most the number of examples, "
-                f"{len(dataset)}, when the data set is repeated; got {batch_size}"
+                f"{size}, when the data set is repeated; got {batch_size}"
             )
             raise ValueError(message)
         self.dataset = dataset
+        self._size = size
         self.batch_size = batch_size
         self.repeat = repeat
         shuffle = repeat if shuffle is None else shuffle
@@ -106,7 +108,7 @@ class SerialIterator:
     @property
     def epoch_detail(self) -> float:
         """Epochs done, with the fraction of the current one."""
-        return self.epoch + self.current_position / len(self.dataset)
+        return self.epoch + self.current_position / self._size
 
     def __iter__(self) -> SerialIterator:
         return self
@@ -122,14 +124,13 @@ class SerialIterator:
         if not self.repeat and self.epoch > 0:
             raise StopIteration
         self.previous_epoch_detail = self.epoch_detail
-        size = len(self.dataset)
         end = self.current_position + self.batch_size
         indices = self._order[self.current_position : end]
-        self.is_new_epoch = end >= size
+        self.is_new_epoch = end >= self._size
         if self.is_new_epoch:
             self.epoch += 1
             self._shuffle()
-            end = end - size if self.repeat else 0
+            end = end - self._size if self.repeat else 0
             indices = numpy.concatenate([indices, self._order[:end]])
         self.current_position = end
         return self._take(indices)
@@ -151,10 +152,10 @@ class SerialIterator:
                 restore_generator(self._rng, state)
 
     def _shuffle(self) -> None:
-        size = len(self.dataset)
-        self._order = (
-            numpy.arange(size) if self._rng is None else self._rng.permutation(size)
-        )
+        if self._rng is None:
+            self._order = numpy.arange(self._size)
+        else:
+            self._order = self._rng.permutation(self._size)
 
     def _take(self, indices: numpy.ndarray) -> Batch | list[Any]:
         dataset = self.dataset

@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import itertools
+
+import numpy
+import pytest
+from numpy.testing import assert_array_equal
+
+from vdcore.datasets import TupleDataset
+from vdcore.iterators import Batch, SerialIterator
+from vdcore.serialization import DictionarySerializer, NpzDeserializer
+from vdcore.serializers import FileFormatError, load_npz, save_npz
+
+
+def take(iterator, count):
+    return [batch[0].tolist() for batch in itertools.islice(iterator, count)]
+
+
+def test_one_epoch_in_order():
+    iterator = SerialIterator(numpy.arange(5), 2, repeat=False)
+    assert take(iterator, 9) == [[0, 1], [2, 3], [4]]
+    with pytest.raises(StopIteration):
+        next(iterator)
+    iterator.reset()
+    assert take(iterator, 1) == [[0, 1]]
+
+
+def test_a_repeated_iterator_fills_up_the_batch_at_the_border():
+    iterator = SerialIterator(numpy.arange(5), 2, shuffle=False)
+    assert take(iterator, 5) == [[0, 1], [2, 3], [4, 0], [1, 2], [3, 4]]
+
+
+def test_counters_through_two_epochs():
+    iterator = SerialIterator(numpy.arange(5), 2, shuffle=False)
+    assert (iterator.epoch_detail, iterator.previous_epoch_detail) == (0, 0)
+    rows = []
+    for _ in itertools.islice(iterator, 5):
+        rows.append(
+            (
+                iterator.epoch,
+                iterator.is_new_epoch,
+                iterator.previous_epoch_detail,
+                iterator.epoch_detail,
+            )
+        )
+    assert rows == [
+        (0, False, 0.0, 0.4),
+        (0, False, 0.4, 0.8),
+        (1, True, 0.8, 1.2),
+        (1, False, 1.2, 1.6),
+        (2, True, 1.6, 2.0),
+    ]
+
+
+def test_a_batch_as_large_as_the_data_set_is_an_epoch():
+    iterator = SerialIterator(numpy.arange(3), 3, shuffle=False)
+    assert take(iterator, 2) == [[0, 1, 2], [0, 1, 2]]
+    assert (iterator.epoch, iterator.is_new_epoch, iterator.epoch_detail) == (
+        2,
+        True,
+        2,
+    )
+
+
+def test_a_shuffled_epoch_has_each_example_once_in_an_order_of_its_own():
+    iterator = SerialIterator(numpy.arange(30), 10, rng=numpy.random.default_rng(3))
+    first, second = (numpy.concatenate(take(iterator, 3)).tolist() for _ in range(2))
+    assert sorted(first) == sorted(second) == list(range(30))
+    assert first != second
+    assert first != sorted(first)
+
+
+def test_a_seed_makes_the_order_repeatable():
+    orders = [
+        take(SerialIterator(numpy.arange(30), 7, rng=numpy.random.default_rng(3)), 9)
+        for _ in range(2)
+    ]
+    assert orders[0] == orders[1]
+
+
+def test_batches_of_arrays_are_arrays():
+    images = numpy.arange(12, dtype=numpy.float32).reshape(4, 3)
+    dataset = TupleDataset(images, numpy.asarray([0, 1, 0, 1], dtype=numpy.int32))
+    batch = next(SerialIterator(dataset, 3, shuffle=False))
+    assert type(batch) is Batch
+    assert_array_equal(batch[0], images[:3])
+    assert_array_equal(batch[1], [0, 1, 0])
+    assert (batch[0].dtype, batch[1].dtype) == (numpy.float32, numpy.int32)
+
+
+def test_batches_of_another_sequence_are_lists_of_examples():
+    dataset = [(1, "a"), (2, "b"), (3, "c")]
+    batches = list(SerialIterator(dataset, 2, repeat=False))
+    assert batches == [dataset[:2], dataset[2:]]
+
+
+def test_batches_keep_the_library_of_the_data_set(tape_library):
+    dataset = tape_library.asarray(numpy.arange(6, dtype=numpy.float32).reshape(3, 2))
+    (batch,) = next(SerialIterator(dataset, 2, shuffle=False))
+    assert type(batch) is type(dataset)
+    assert batch.shape == (2, 2)
+    assert float(batch[1, 1]) == 3
+
+
+@pytest.mark.parametrize("after", [1, 2, 3, 7])
+def test_a_restored_iterator_goes_on_exactly(after):
+    original = SerialIterator(numpy.arange(11), 4, rng=numpy.random.default_rng(0))
+    take(original, after)
+    writer = DictionarySerializer()
+    original.serialize(writer)
+    restored = SerialIterator(numpy.arange(11), 4, rng=numpy.random.default_rng(9))
+    restored.serialize(NpzDeserializer(writer.entries))
+    assert restored.is_new_epoch == original.is_new_epoch
+    assert restored.previous_epoch_detail == original.previous_epoch_detail
+    assert take(restored, 12) == take(original, 12)
+
+
+def test_a_file_of_another_data_set_is_refused(tmp_path):
+    save_npz(tmp_path / "file", SerialIterator(numpy.arange(11), 4))
+    with pytest.raises(
+        FileFormatError, match=r"'order' must be .*\(12,\), got .*\(11,\)"
+    ):
+        load_npz(tmp_path / "file", SerialIterator(numpy.arange(12), 4))
+    with pytest.raises(FileFormatError, match=r"nothing takes its entry 'order'"):
+        load_npz(tmp_path / "file", SerialIterator(numpy.arange(11), 4, shuffle=False))
+
+
+@pytest.mark.parametrize(
+    ("size", "batch_size", "error", "text"),
+    [
+        (5, 0, ValueError, "`batch_size` must be positive, got 0"),
+        (5, 2.0, TypeError, "`batch_size` must be an int, got float"),
+        (5, True, TypeError, "`batch_size` must be an int, got bool"),
+        (0, 1, ValueError, "`dataset` must have at least one example"),
+        (5, 6, ValueError, "at most the number of examples, 5, .* got 6"),
+    ],
+)
+def test_bad_arguments(size, batch_size, error, text):
+    with pytest.raises(error, match=f"SerialIterator: .*{text}"):
+        SerialIterator(numpy.zeros(size), batch_size)
