@@ -21,6 +21,7 @@ u64 = numpy.uint64
 PIECE = 32768  # elements that one entry of the sums covers
 UNLIMITED = 80.0  # exp of it is finite in float32
 EPS = f(1e-8)
+TINY = f(1e-30)  # moments of masked weights die off: below, arithmetic slows down
 ONE, HALF = f(1), f(0.5)
 K1_32, K2_32, K3_32, SLOPE = f(K1), f(K2), f(K3), f(K1 * K3)
 SCALE = f(EXACT_SCALE)
@@ -45,7 +46,7 @@ L6, L7, L8 = f(2.0000714765e-1), f(-2.4999993993e-1), f(3.3333331174e-1)
 
 @jit(inline="always")
 def exp(x):
-    """exp, relative error about 1e-7; flushed outside [-87, 88]."""
+    """Exponential, relative error about 1e-7; flushed outside [-87, 88]."""
     x = min(max(x, f(-87)), f(88))
     n = math.floor(x * INVERSE_LOG2 + HALF)
     r = x - n * LOG2_HIGH - n * LOG2_LOW
@@ -56,7 +57,7 @@ def exp(x):
 
 @jit(inline="always")
 def log(x):
-    """log of a positive normal number, relative error about 1e-7."""
+    """Logarithm of a positive normal number, relative error about 1e-7."""
     bits = f(x).view(numpy.int32)
     n = (bits >> i(23)) - i(126)
     r = i((bits & i(0x7FFFFF)) | i(0x3F000000)).view(numpy.float32)  # in [1/2, 1)
@@ -64,7 +65,7 @@ def log(x):
     exponent = f(n) - (ONE if low else f(0))
     r = r + (r if low else f(0)) - ONE
     z = r * r
-    q = (((((((L0 * r + L1) * r + L2) * r + L3) * r + L4) * r + L5) * r + L6) * r + L7)
+    q = ((((((L0 * r + L1) * r + L2) * r + L3) * r + L4) * r + L5) * r + L6) * r + L7
     q = (q * r + L8) * r * z
     return r + (q + exponent * LOG2_LOW - HALF * z) + exponent * LOG2_HIGH
 
@@ -220,6 +221,6 @@ def adam(parameter, gradient, m, v, step, beta1, beta2, eps, first, last):
         g = gradient[j]
         new_m = beta1 * m[j] + (ONE - beta1) * g
         new_v = beta2 * v[j] + (ONE - beta2) * g * g
-        m[j] = new_m
-        v[j] = new_v
+        m[j] = new_m if abs(new_m) > TINY else f(0)
+        v[j] = new_v if new_v > TINY else f(0)
         parameter[j] -= step * new_m / (math.sqrt(new_v) + eps)

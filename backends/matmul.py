@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import numpy
@@ -50,7 +51,7 @@ def products(*factors: tuple[numpy.ndarray, numpy.ndarray]) -> list[numpy.ndarra
 
 def _slices(size: int, parts: int) -> list[slice]:
     bounds = [size * part // parts for part in range(parts + 1)]
-    return [slice(*pair) for pair in zip(bounds, bounds[1:], strict=False)]
+    return [slice(*pair) for pair in pairwise(bounds)]
 
 
 @cache

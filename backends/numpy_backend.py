@@ -45,10 +45,11 @@ def _compilable(arrays: Sequence[numpy.ndarray]) -> bool:
 
 @kernels.standard_normal.override("numpy")
 def standard_normal(like, rng, shape):
+    """Take float32 by Box and Muller, from the raw bits of the generator."""
     if like.dtype != numpy.float32 or numba_or_none() is None:
         return kernels.standard_normal.generic(like, rng, shape)
     noise = numpy.empty(shape, numpy.float32)
-    # Half of a 64-bit word for each uniform number of a pair; an odd one out is cut off.
+    # 64 random bits make a pair; the last of an odd number is cut off.
     words = rng.bit_generator.random_raw(-(-noise.size // 2))
     elementwise.box_muller(words, noise.reshape(-1))
     return noise
@@ -56,6 +57,7 @@ def standard_normal(like, rng, shape):
 
 @kernels.sparse_vd_penalty.override("numpy")
 def sparse_vd_penalty(theta, log_sigma2, threshold, masked, kl, clip, scale):
+    """Take float32, compiled or a cache block at a time."""
     if not (
         theta.dtype == log_sigma2.dtype == numpy.float32
         and theta.flags.c_contiguous
@@ -84,7 +86,13 @@ def sparse_vd_penalty(theta, log_sigma2, threshold, masked, kl, clip, scale):
         for start in range(0, size, BLOCK):
             part = slice(start, start + BLOCK)
             penalty = generic(
-                arguments[0][part], arguments[1][part], threshold, masked, kl, clip, scale
+                arguments[0][part],
+                arguments[1][part],
+                threshold,
+                masked,
+                kl,
+                clip,
+                scale,
             )
             arguments[2][part] = penalty.theta_gradient
             arguments[3][part] = penalty.log_sigma2_gradient
@@ -103,6 +111,7 @@ def sparse_vd_penalty(theta, log_sigma2, threshold, masked, kl, clip, scale):
 
 @kernels.vd_linear_forward.override("numpy")
 def vd_linear_forward(x, theta, log_sigma2, b, noise, threshold):
+    """Take float32; over the kept weights alone once masks have left few."""
     if not _compilable([x, theta, log_sigma2, noise]):
         return kernels.vd_linear_forward.generic(
             x, theta, log_sigma2, b, noise, threshold
@@ -121,6 +130,7 @@ def vd_linear_forward(x, theta, log_sigma2, b, noise, threshold):
 
 @kernels.vd_linear_backward.override("numpy")
 def vd_linear_backward(gy, x, theta, log_sigma2, residual, threshold, need_x):
+    """Take float32; over the kept weights alone once masks have left few."""
     if not _compilable([gy, x, theta, log_sigma2, residual]):
         return kernels.vd_linear_backward.generic(
             gy, x, theta, log_sigma2, residual, threshold, need_x
@@ -166,6 +176,7 @@ def _masked_posterior(theta, log_sigma2, keep):
 
 @kernels.softmax_cross_entropy.override("numpy")
 def softmax_cross_entropy(logits, t):
+    """Take float32."""
     if not _compilable([logits]):
         return kernels.softmax_cross_entropy.generic(logits, t)
     gradient = numpy.empty_like(logits)
@@ -175,13 +186,14 @@ def softmax_cross_entropy(logits, t):
 
 @kernels.adam.override("numpy")
 def adam(parameter, gradient, m, v, step, beta1, beta2, eps):
+    """Any floating dtype, in place."""
     arrays = [parameter, gradient, m, v]
     if not _compilable(arrays):
         if any(not x.flags.c_contiguous for x in arrays):
             return kernels.adam.generic(
                 parameter, gradient, m, v, step, beta1, beta2, eps
             )
-        _adam_in_blocks(*(x.reshape(-1) for x in arrays), step, beta1, beta2, eps)
+        _adam_in_blocks(arrays, step, beta1, beta2, eps)
         return parameter, m, v
     flat = tuple(x.reshape(-1) for x in arrays)
     numbers = tuple(numpy.float32(x) for x in (step, beta1, beta2, eps))
@@ -192,7 +204,8 @@ def adam(parameter, gradient, m, v, step, beta1, beta2, eps):
     return parameter, m, v
 
 
-def _adam_in_blocks(parameter, gradient, m, v, step, beta1, beta2, eps):
+def _adam_in_blocks(arrays, step, beta1, beta2, eps):
+    parameter, gradient, m, v = (x.reshape(-1) for x in arrays)
     work = numpy.empty(min(BLOCK, parameter.size), parameter.dtype)
     for start in range(0, parameter.size, BLOCK):
         part = slice(start, start + BLOCK)

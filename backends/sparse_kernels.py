@@ -79,21 +79,29 @@ def splat(typing_context, value, width):
     return lanes(value, width), generate
 
 
-@intrinsic
-def add_scaled(typing_context, lanes, scale, array, offset):
-    """``lanes + scale * array[offset : offset + width]``; `offset` is not checked."""
+@intrinsic(prefer_literal=True)
+def load(typing_context, array, offset, width):
+    """``array[offset : offset + width]``, of any shape; `offset` is not checked."""
+    lanes = Lanes(width.literal_value)
 
     def generate(context, builder, signature, args):
-        total, scale, array, offset = args
-        pointer = _pointer(
-            context, builder, signature.args[2], array, offset, lanes.vector
-        )
-        values = builder.load(pointer, align=4)
+        pointer = _pointer(context, builder, array, *args[:2], lanes.vector)
+        return builder.load(pointer, align=4)
+
+    return lanes(array, types.uint64, width), generate
+
+
+@intrinsic
+def add_scaled(typing_context, lanes, scale, values):
+    """``lanes + scale * values`` with a number `scale`."""
+
+    def generate(context, builder, signature, args):
+        total, scale, values = args
         scales = _splat(builder, scale, lanes.vector)
         product = builder.fmul(scales, values, flags=("contract",))
         return builder.fadd(total, product, flags=("contract",))
 
-    return lanes(lanes, scale, array, types.uint64), generate
+    return lanes(lanes, scale, values), generate
 
 
 @intrinsic
@@ -185,18 +193,21 @@ def softmax(values):
 @jit()
 def read(x, runs, row, count, width, here):
     """Copy the columns of `runs` of `count` rows of `x`, feature-major."""
-    if count == width and x.shape[1] >= SIDE:
-        pitch = u(x.shape[1])
-        for k in range(u(runs.size)):
-            for j in range(u(0), u(width), u(SIDE)):
-                start = (u(row) + j) * pitch + u(runs[k])
-                to = k * u(SIDE * width) + j
-                transpose(x, start, pitch, here, to, u(width))
-    else:
+    pitch = u(x.shape[1])
+    first = u(row) * pitch
+    if pitch < u(SIDE) or 1 < count < width:
         for k in range(runs.size):
             for c in range(min(SIDE, x.shape[1])):
                 for j in range(count):
                     here[(k * SIDE + c) * width + j] = x[row + j, runs[k] + c]
+    elif width == 1:
+        for k in range(u(runs.size)):
+            store(here, k * u(SIDE), load(x, first + u(runs[k]), SIDE))
+    else:
+        for k in range(u(runs.size)):
+            for j in range(u(0), u(width), u(SIDE)):
+                start = first + j * pitch + u(runs[k])
+                transpose(x, start, pitch, here, k * u(SIDE * width) + j, u(width))
 
 
 def block_kernel(width):
@@ -212,7 +223,8 @@ def block_kernel(width):
                 r += u(1)
                 end = u(indptr[r])
                 while q < end:
-                    total = add_scaled(total, values[q], here, u(indices[q]) * u(width))
+                    start = u(indices[q]) * u(width)
+                    total = add_scaled(total, values[q], load(here, start, width))
                     q += u(1)
                 store(there, o * u(width), total)
             activate(there[: height * u(width)], layers[layer, 1])
@@ -244,24 +256,24 @@ def one_example(layers, indptr, indices, values, biases, here, there):
     return here
 
 
-def _signature(index_type):
-    def readonly(dtype, ndim):
-        return types.Array(dtype, ndim, "C", readonly=True)
+def _readonly(dtype, ndim):
+    return types.Array(dtype, ndim, "C", readonly=True)
 
-    return types.void(
-        readonly(types.int64, 2),
-        readonly(types.int32, 1),
-        readonly(index_type, 1),
-        readonly(types.float32, 1),
-        readonly(types.float32, 1),
-        readonly(types.int64, 1),
-        readonly(types.float32, 2),
+
+@jit(
+    types.void(
+        _readonly(types.int64, 2),
+        _readonly(types.int32, 1),
+        _readonly(types.uint32, 1),
+        _readonly(types.float32, 1),
+        _readonly(types.float32, 1),
+        _readonly(types.int64, 1),
+        _readonly(types.float32, 2),
         types.float32[:, ::1],
         types.int64,
         types.int64,
     )
-
-
+)
 def run(layers, indptr, indices, values, biases, runs, x, out, first, last):
     """Take rows `first` to `last` of `x` through all layers, into those of `out`.
 
@@ -302,9 +314,3 @@ def run(layers, indptr, indices, values, biases, runs, x, out, first, last):
             if layers[-1, 1] == SOFTMAX:
                 softmax(out[row + j])
         row += width
-
-
-KERNELS = {
-    "uint16": jit(_signature(types.uint16))(run),
-    "uint32": jit(_signature(types.uint32))(run),
-}

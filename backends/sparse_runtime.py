@@ -122,7 +122,8 @@ def scipy_network(layers: Sequence[Layer], formats: Sequence[str]) -> Network:
 
 def compiled_layers(layers: Sequence[Layer], threads: int) -> Network:
     """Consecutive layers by one compiled call, from their kept weights."""
-    from vdcore.backends.sparse_kernels import KERNELS, SIDE
+    from vdcore.backends.sparse_kernels import SIDE
+    from vdcore.backends.sparse_kernels import run as kernel
 
     runs, position = _runs(
         numpy.unique(layers[0].W.indices), layers[0].W.shape[1], SIDE
@@ -130,31 +131,30 @@ def compiled_layers(layers: Sequence[Layer], threads: int) -> Network:
     indices = numpy.concatenate(
         [position[layers[0].W.indices], *(layer.W.indices for layer in layers[1:])]
     )
-    index_type = numpy.min_scalar_type(indices.max(initial=256))
     rows = numpy.concatenate([numpy.diff(layer.W.indptr) for layer in layers])
     heights = [layer.W.shape[0] for layer in layers]
     activations = [ACTIVATIONS.index(layer.activation) for layer in layers]
     program = (
         numpy.column_stack([heights, activations]).astype(numpy.int64),
         numpy.concatenate([[0], numpy.cumsum(rows)]).astype(numpy.int32),
-        indices.astype(index_type),
+        indices.astype(numpy.uint32),
         numpy.concatenate([layer.W.data for layer in layers]),
         numpy.concatenate([layer.b for layer in layers]),
         runs,
     )
     out_size, weights = heights[-1], len(indices)
-    kernel = KERNELS[index_type.name].compiled
+    call = kernel.compiled
 
     def run(x: numpy.ndarray) -> numpy.ndarray:
         batch = len(x)
         out = numpy.empty((batch, out_size), numpy.float32)
         if weights * batch < PARALLEL_FROM or threads == 1:
-            kernel(*program, x, out, 0, batch)
+            call(*program, x, out, 0, batch)
         else:
             blocks = -(-batch // BLOCK)
             bounds = [BLOCK * (blocks * k // threads) for k in range(threads)]
             in_parallel(
-                lambda first, last: kernel(*program, x, out, first, last),
+                lambda first, last: call(*program, x, out, first, last),
                 [*bounds, batch],
             )
         return out

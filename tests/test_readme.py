@@ -33,9 +33,7 @@ def test_mathematics_in_other_frameworks(library):
     (block,) = [block for block in BLOCKS if f"import {library}\n" in block]
     session = {"__name__": "readme"}
     exec(compile(block, str(README), "exec"), session)
-    gradient = (
-        session["theta"].grad if library == "torch" else session["gradient"]
-    )
+    gradient = session["theta"].grad if library == "torch" else session["gradient"]
     # The KL grows with the mean: a larger signal at the same noise says more. The
     # torch block adds a likelihood term, whose slope has no such sign.
     assert gradient.shape == (3, 4)

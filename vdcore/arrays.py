@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from functools import cache
 from typing import Any
 
 import array_api_compat
@@ -32,10 +31,10 @@ def untraced(x: Any) -> Any:
     return x
 
 
-@cache
 def library_name(cls: type) -> str:
-    """The library that an array class belongs to, for example ``"numpy"``."""
-    return "jax" if cls.__module__.startswith("jax") else cls.__module__.split(".")[0]
+    """Return the library that an array class belongs to, for example ``"numpy"``."""
+    library = cls.__module__.partition(".")[0]
+    return "jax" if library == "jaxlib" else library
 
 
 def array_namespace(*arrays: Any) -> Any:
@@ -58,9 +57,8 @@ def array_namespace(*arrays: Any) -> Any:
     >>> array_namespace(numpy.ones(2), 3.0, None).sum(numpy.ones(2))
     np.float64(2.0)
     """
-    if all(type(x) is numpy.ndarray or x is None for x in arrays):  # the hot path
-        if arrays and arrays[0] is not None:
-            return numpy_namespace
+    if set(map(type, arrays)) == {numpy.ndarray}:  # the hot path
+        return numpy_namespace
     traced = False
     raw = []
     for x in arrays:

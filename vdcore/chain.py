@@ -38,7 +38,9 @@ class Chain(Link):
     def __getitem__(self, name: str) -> Link:
         if name not in self._child_names:
             known = ", ".join(self._child_names) or "none"
-            message = f"{type(self).__name__}: no child link {name!r}, there are {known}"
+            message = (
+                f"{type(self).__name__}: no child link {name!r}, there are {known}"
+            )
             raise KeyError(message)
         return getattr(self, name)
 
@@ -105,12 +107,11 @@ class Sequential(ChainList):
         for layer in layers:
             self.append(layer)
 
-    def append(self, layer: Link | Callable) -> None:
+    def append(self, layer: Any) -> None:
         """Add a layer at the end."""
         if isinstance(layer, Link):
             self.add_link(layer)
-            assert layer.name is not None
-            self._layers.append(layer.name)
+            self._layers.append(str(layer.name))
         elif callable(layer):
             self._layers.append(layer)
         else:

@@ -30,10 +30,10 @@ class Config:
     def __init__(self) -> None:
         defaults = {"train": True, "rng": numpy.random.default_rng()}
         object.__setattr__(self, "_defaults", defaults)
-        object.__setattr__(self, "_local", ContextVar("vdcore_config", default={}))
+        object.__setattr__(self, "_local", ContextVar("vdcore_config"))
 
     def __getattr__(self, name: str) -> Any:
-        local = self._local.get()
+        local = self._local.get({})
         if name in local:
             return local[name]
         self._check(name)
@@ -41,7 +41,7 @@ class Config:
 
     def __setattr__(self, name: str, value: Any) -> None:
         self._check(name)
-        if name in self._local.get():
+        if name in self._local.get({}):
             self._local.set({**self._local.get(), name: value})
         else:
             self._defaults[name] = value
@@ -69,7 +69,7 @@ def using_config(name: str, value: Any) -> Iterator[None]:
     True
     """
     config._check(name)
-    token = config._local.set({**config._local.get(), name: value})
+    token = config._local.set({**config._local.get({}), name: value})
     try:
         yield
     finally:

@@ -25,7 +25,7 @@ class Initializer(ABC):
 
     @abstractmethod
     def __call__(self, shape: tuple[int, ...]) -> numpy.ndarray:
-        """A new array of this shape."""
+        """Make a new array of this shape."""
 
 
 class Constant(Initializer):
@@ -36,6 +36,7 @@ class Constant(Initializer):
         self.fill_value = fill_value
 
     def __call__(self, shape: tuple[int, ...]) -> numpy.ndarray:
+        """Make a new array of this shape."""
         return numpy.full(shape, self.fill_value, dtype=self.dtype)
 
 
@@ -47,6 +48,7 @@ class Given(Initializer):
         self.values = values
 
     def __call__(self, shape: tuple[int, ...]) -> numpy.ndarray:
+        """Make a new array of this shape."""
         if self.values.shape != tuple(shape):
             message = (
                 f"initializer: the given array must have shape {tuple(shape)}, "
@@ -82,6 +84,7 @@ class Normal(Initializer):
         return self.scale
 
     def __call__(self, shape: tuple[int, ...]) -> numpy.ndarray:
+        """Make a new array of this shape."""
         rng = spawn_rng() if self.rng is None else self.rng
         draws = rng.standard_normal(shape) * self.deviation(shape)
         return draws.astype(self.dtype)
@@ -112,9 +115,13 @@ class HeNormal(LeCunNormal):
 
 
 class GlorotUniform(LeCunNormal):
-    """``U(-a, a)``, ``a = scale sqrt(6 / (fan_in + fan_out))`` (Glorot, Bengio 2010)."""
+    """``U(-a, a)`` with ``a = scale sqrt(6 / (fan_in + fan_out))``.
+
+    Glorot and Bengio 2010.
+    """
 
     def __call__(self, shape: tuple[int, ...]) -> numpy.ndarray:
+        """Make a new array of this shape."""
         rng = spawn_rng() if self.rng is None else self.rng
         receptive = math.prod(shape[2:])
         limit = self.scale * math.sqrt(6 / (receptive * (shape[0] + shape[1])))

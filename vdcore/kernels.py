@@ -12,7 +12,7 @@ import functools
 import importlib
 import importlib.util
 from collections.abc import Callable
-from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar
+from typing import Generic, NamedTuple, ParamSpec, TypeVar
 
 import numpy
 
@@ -51,6 +51,7 @@ class Kernel(Generic[P, R]):
         self._chosen: dict[type, Callable[P, R]] = {}
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the implementation for the class of the first argument."""
         cls = type(args[0])
         implementation = self._chosen.get(cls)
         if implementation is None:
@@ -263,7 +264,8 @@ def softmax_cross_entropy(logits: Array, t: Array) -> tuple[Array, Array]:
     shifted = logits - xp.max(logits, axis=1, keepdims=True)
     exponentials = xp.exp(shifted)
     total = xp.sum(exponentials, axis=1, keepdims=True)
-    onehot = xp.expand_dims(t, axis=1) == xp.arange(classes, dtype=t.dtype)
+    numbers = xp.arange(classes)
+    onehot = xp.expand_dims(xp.astype(t, numbers.dtype), axis=1) == numbers
     onehot = xp.astype(onehot, logits.dtype)
     log_likelihood = xp.sum(shifted * onehot, axis=1) - xp.log(total[:, 0])
     return -xp.mean(log_likelihood), (exponentials / total - onehot) / batch

@@ -11,12 +11,13 @@ from typing import Any
 from vdcore import recording
 from vdcore.parameter import Parameter
 
-_observers: ContextVar[tuple[Callable, ...]] = ContextVar("link_observers", default=())
+Observer = Callable[["Link", tuple, Any], None]
+_observers: ContextVar[tuple[Observer, ...]] = ContextVar("link_observers", default=())
 
 
 @contextmanager
-def observe_calls(callback: Callable[[Link, tuple, Any], None]) -> Iterator[None]:
-    """Call ``callback(link, args, output)`` after each link call in a ``with`` block."""
+def observe_calls(callback: Observer) -> Iterator[None]:
+    """Call ``callback(link, args, output)`` after each link call in the block."""
     token = _observers.set((*_observers.get(), callback))
     try:
         yield
@@ -63,6 +64,7 @@ class Link:
         super().__setattr__(name, value)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run ``forward``, or note the call where a forward is being recorded."""
         if any(isinstance(x, recording.Recorded) for x in args):
             return recording.record_link(self, args)
         output = self.forward(*args, **kwargs)
@@ -91,7 +93,7 @@ class Link:
                 yield f"{prefix}/{name}", getattr(link, name)
 
     def links(self) -> Iterator[Link]:
-        """This link and all below it."""
+        """Yield the link itself and all below it."""
         return (link for _, link in self.namedlinks())
 
     def namedlinks(self) -> Iterator[tuple[str, Link]]:

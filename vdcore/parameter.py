@@ -36,8 +36,8 @@ class Parameter:
         shape: tuple[int, ...] | None = None,
         decays: bool = True,
     ) -> None:
-        self.array: Array | None = None
-        self.grad: Array | None = None
+        self.array: Any = None  # an array once the shape is known
+        self.grad: Any = None
         self.name: str | None = None
         self.initializer = initializer
         self.decays = decays

@@ -169,20 +169,22 @@ defvjp(p.square, lambda ans, x: lambda g: g * x * 2)
 defvjp(p.abs, lambda ans, x: lambda g: g * p.sign(x))
 defvjp(
     p.clip,
-    lambda ans, x, low=None, high=None, /, **kwargs: lambda g: p.where(
-        ans == x, g, p.zeros_like(g)
+    lambda ans, x, low=None, high=None, /, **kwargs: (
+        lambda g: p.where(ans == x, g, p.zeros_like(g))
     ),
 )
 defvjp(
     p.sum,
-    lambda ans, x, axis=None, keepdims=False: lambda g: p.broadcast_to(
-        p.reshape(g, _kept(x, axis)), _shape(x)
+    lambda ans, x, axis=None, keepdims=False: (
+        lambda g: p.broadcast_to(p.reshape(g, _kept(x, axis)), _shape(x))
     ),
 )
 defvjp(
     p.mean,
-    lambda ans, x, axis=None, keepdims=False: lambda g: p.broadcast_to(
-        p.reshape(g, _kept(x, axis)) / _count(x, axis), _shape(x)
+    lambda ans, x, axis=None, keepdims=False: (
+        lambda g: p.broadcast_to(
+            p.reshape(g, _kept(x, axis)) / _count(x, axis), _shape(x)
+        )
     ),
 )
 
@@ -201,8 +203,8 @@ defvjp(p.max, _max_vjp)
 defvjp(p.reshape, lambda ans, x, shape: lambda g: p.reshape(g, _shape(x)))
 defvjp(
     p.permute_dims,
-    lambda ans, x, axes: lambda g: p.permute_dims(
-        g, tuple(axes.index(i) for i in range(len(axes)))
+    lambda ans, x, axes: (
+        lambda g: p.permute_dims(g, tuple(axes.index(i) for i in range(len(axes))))
     ),
 )
 defvjp(p.matrix_transpose, lambda ans, x: lambda g: p.matrix_transpose(g))

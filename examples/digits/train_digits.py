@@ -7,6 +7,7 @@ Nothing is downloaded.
 from __future__ import annotations
 
 import argparse
+
 import vdcore
 from vdcore import Sequential, datasets, inspection, iterators, optimizers, training
 from vdcore import functions as F

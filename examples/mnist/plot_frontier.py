@@ -30,7 +30,8 @@ def read_group(argument):
     label, _, pattern = argument.partition("=")
     files = [Path(folder, "summary.json") for folder in sorted(glob.glob(pattern))]
     if not files:
-        raise SystemExit(f"plot_frontier: no folder matches {pattern!r} of {label!r}")
+        message = f"plot_frontier: no folder matches {pattern!r} of {label!r}"
+        raise SystemExit(message)
     summaries = [json.loads(file.read_text()) for file in files]
     errors = numpy.asarray([100 * s["pruned_error"] for s in summaries])
     ratios = numpy.asarray([s["weight_ratio"] for s in summaries])
@@ -61,10 +62,12 @@ def main():
         spread = [x.std(ddof=1) if len(x) > 1 else 0 for x in (errors, ratios)]
         bytes_ = numpy.mean([s["sparse_bytes"] for s in summaries])
         print(
-            f"| {label} | {len(errors)} | {errors.mean():.2f} +- {spread[0]:.2f} "
+            f"| {label} | {len(errors)} "
+            f"| {errors.mean():.2f} +- {spread[0]:.2f} "
             f"| {ratios.mean():.1f} +- {spread[1]:.1f} "
             f"| {numpy.mean([s['parameter_ratio'] for s in summaries]):.1f} "
-            f"| {bytes_:,.0f} | {numpy.mean([s['bits_ratio'] for s in summaries]):.0f} |"
+            f"| {bytes_:,.0f} "
+            f"| {numpy.mean([s['bits_ratio'] for s in summaries]):.0f} |"
         )
     panel.set_xscale("log")
     panel.set_xlabel("weights / weights left")

@@ -15,8 +15,16 @@ from pathlib import Path
 from net import LeNet300100, LeNet300100VD
 
 import vdcore
-from vdcore import datasets, functions, initializers, inspection, iterators
-from vdcore import optimizers, serializers, training
+from vdcore import (
+    datasets,
+    functions,
+    initializers,
+    inspection,
+    iterators,
+    optimizers,
+    serializers,
+    training,
+)
 from vdcore.training import extensions
 
 DATASETS = {
@@ -35,29 +43,60 @@ def parse_args():
     add = parser.add_argument
     add("-b", "--batchsize", type=int, default=100)
     add("-e", "--epoch", type=int, default=200)
-    add("-f", "--frequency", type=int, default=-1,
-        help="epochs between snapshots; -1: at the end only")
+    add(
+        "-f",
+        "--frequency",
+        type=int,
+        default=-1,
+        help="epochs between snapshots; -1: at the end only",
+    )
     add("-g", "--gpu", type=int, default=-1, help="GPU number; -1: CPU")
     add("-o", "--out", default="result/mnist", help="folder of everything written")
     add("-r", "--resume", default="", help="snapshot to continue from")
     add("--model", default="lenet300100", choices=["fc", "lenet300100"])
     add("--dataset", default="mnist", choices=DATASETS)
     add("--seed", type=int, default=0)
-    add("--validation", type=int, default=0,
-        help="hold out this many training examples and test on them instead")
-    add("--lr", type=float, default=1e-3,
-        help="Adam's step size: constant, then linear to 0 over the second half")
+    add(
+        "--validation",
+        type=int,
+        default=0,
+        help="hold out this many training examples and test on them instead",
+    )
+    add(
+        "--lr",
+        type=float,
+        default=1e-3,
+        help="Adam's step size: constant, then linear to 0 over the second half",
+    )
     add("--init-std", type=float, default=0.01, help="of the first weights")
     add("--dense", action="store_true", help="train the plain network (first stage)")
     add("--pretrained", default="", help="model file to start the weights from")
     add("--kl", default="molchanov", choices=["molchanov", "exact"])
     add("--kl-coef", type=float, default=1.0, help="KL temperature; 1 is the ELBO")
-    add("--kl-epochs", type=float, nargs=2, default=(5, 20), metavar=("FROM", "TO"),
-        help="the KL term grows from 0 between these epochs")
-    add("--mask-from", type=float, default=40, metavar="EPOCH",
-        help="mask noise weights in training from this epoch on; -1: never")
+    add(
+        "--kl-epochs",
+        type=float,
+        nargs=2,
+        default=(5, 20),
+        metavar=("FROM", "TO"),
+        help="the KL term grows from 0 between these epochs",
+    )
+    add(
+        "--mask-from",
+        type=float,
+        default=40,
+        metavar="EPOCH",
+        help="mask noise weights in training from this epoch on; -1: never",
+    )
+    add(
+        "--fine-tune",
+        type=float,
+        default=0,
+        metavar="EPOCHS",
+        help="leave the KL out for this many epochs at the end, under the masks",
+    )
     add("--threshold", type=float, default=3.0, help="on log alpha")
-    return parser.parse_args()  # fmt: skip
+    return parser.parse_args()
 
 
 def load_data(args):
@@ -70,7 +109,9 @@ def load_data(args):
         )
     (x, t), (x_test, t_test) = train.arrays, test.arrays
     mean = x.mean(axis=0)
-    return datasets.TupleDataset(x - mean, t), datasets.TupleDataset(x_test - mean, t_test)
+    return datasets.TupleDataset(x - mean, t), datasets.TupleDataset(
+        x_test - mean, t_test
+    )
 
 
 def build_model(args, num_examples):
@@ -93,7 +134,9 @@ def dense_loss(model):
         y = model(x)
         value = functions.softmax_cross_entropy(y, t)
         accuracy = functions.accuracy(y, t)
-        vdcore.report({"loss": vdcore.arrays.untraced(value), "accuracy": accuracy}, model)
+        vdcore.report(
+            {"loss": vdcore.arrays.untraced(value), "accuracy": accuracy}, model
+        )
         return value
 
     return loss
@@ -130,7 +173,14 @@ def main():
         )
     )
     if not args.dense:
-        trainer.extend(extensions.KLWarmUp(model, *args.kl_epochs, value=args.kl_coef))
+        trainer.extend(
+            extensions.KLWarmUp(
+                model,
+                *args.kl_epochs,
+                value=args.kl_coef,
+                stop=args.epoch - args.fine_tune if args.fine_tune else None,
+            )
+        )
         if args.mask_from >= 0:
             trainer.extend(extensions.MaskFrom(model, args.mask_from))
     frequency = args.epoch if args.frequency < 0 else args.frequency

@@ -16,6 +16,7 @@ import vdcore
 from vdcore import Chain, ChainList, Sequential
 from vdcore import functions as F
 from vdcore import links as L
+from vdcore.autodiff import value_and_gradients
 from vdcore.backends import sparse_backend, sparse_runtime
 from vdcore.backends.jit import numba_or_none
 from vdcore.backends.sparse_backend import Layer, SparseModel, to_cpu_sparse
@@ -26,12 +27,15 @@ BATCHES = (0, 1, 2, 3, 15, 16, 17, 32, 33, 65)  # around the widths of the kerne
 f4 = numpy.float32
 
 
-@pytest.fixture(params=["compiled", "csr"])
+needs_numba = pytest.mark.skipif(
+    numba_or_none() is None, reason="numba is not installed"
+)
+
+
+@pytest.fixture(params=[pytest.param("compiled", marks=needs_numba), "csr"])
 def runtime(request, monkeypatch):
     if request.param == "csr":
         monkeypatch.setenv("VDCORE_NUMBA", "0")
-    elif numba_or_none() is None:
-        pytest.skip("numba is not installed")
     return request.param
 
 
@@ -106,9 +110,7 @@ def test_answers_of_the_dense_network(runtime, rng, density):
         random_layer(rng, 50, 20, density, "relu"),
         random_layer(rng, 20, 7, density),
     ]
-    model = SparseModel(layers)
-    check(model, rng)
-    assert runtime in model.formats
+    check(SparseModel(layers), rng)
 
 
 @pytest.mark.parametrize("in_size", [1, 2, 7, 8, 9, 15, 16, 17, 40])
@@ -190,17 +192,6 @@ def test_more_inputs_than_two_byte_indices_count(runtime, rng):
     check(SparseModel([layer]), rng, batches=(1, 40))
 
 
-@pytest.mark.skipif(numba_or_none() is None, reason="numba is not installed")
-def test_compiled_indices_beyond_two_bytes(rng):
-    in_size = 70000
-    W = rng.standard_normal((1, in_size), dtype=f4) / f4(math.sqrt(in_size))
-    run = sparse_runtime.compiled_layers(
-        sparse_runtime.shrink([Layer("wide", csr_array(W), None)]), threads=1
-    )
-    x = rng.standard_normal((20, in_size), dtype=f4)
-    numpy.testing.assert_allclose(run(x), x @ W.T, atol=1e-5)
-
-
 # How it is computed
 
 
@@ -219,15 +210,16 @@ def test_full_layer_is_computed_dense_between_sparse_ones(runtime, rng):
     check(model, rng, batches=(0, 1, 40))
 
 
-def test_threads_share_the_rows(runtime, rng, monkeypatch):
+@needs_numba
+@pytest.mark.parametrize("batch", [1, 33, 1000])
+def test_threads_share_the_rows(rng, monkeypatch, batch):
     layers = [random_layer(rng, 60, 50, 0.1, "relu"), random_layer(rng, 50, 7, 0.3)]
-    x = rng.standard_normal((1000, 60), dtype=f4)
+    x = rng.standard_normal((batch, 60), dtype=f4)
     alone = SparseModel(layers, threads=1).predict(x)
     monkeypatch.setattr(sparse_runtime, "PARALLEL_FROM", 0)
     for threads in (2, 3, 8):
         model = SparseModel(layers, threads=threads)
         numpy.testing.assert_array_equal(model.predict(x), alone)
-        numpy.testing.assert_array_equal(model.predict(x[:5]), alone[:5])
 
 
 def test_shrinking_removes_units_that_do_nothing(rng):
@@ -294,11 +286,9 @@ def test_wrong_input(rng, x, error, text):
 
 
 def test_traced_input_is_refused(rng):
-    from vdcore.autodiff import value_and_grad
-
     model = SparseModel([random_layer(rng, 4, 3, 0.5)])
     with pytest.raises(RuntimeError, match="no gradients; train the chain"):
-        value_and_grad(lambda x: model(x))(numpy.zeros((2, 4), f4))
+        value_and_gradients(model.predict, [numpy.zeros((2, 4), f4)])
 
 
 @pytest.mark.parametrize("options", [{"threads": 0}, {"batch_size": 1.5}])
@@ -473,7 +463,7 @@ from vdcore.backends import sparse_backend
 model = sparse_backend.load({str(path)!r})
 numpy.save({str(path.with_name("y.npy"))!r}, model.predict(numpy.load(
     {str(path.with_name("x.npy"))!r})))
-print(model.formats[0])
+print(*model.formats)
 """
     result = subprocess.run(
         [sys.executable, "-W", "error", "-c", program],
@@ -483,7 +473,7 @@ print(model.formats[0])
         check=False,
     )
     assert result.returncode == 0, result.stderr
-    assert result.stdout.strip() == runtime
+    assert result.stdout.split() == SparseModel(model.layers).formats
     y = numpy.load(path.with_name("y.npy"))
     numpy.testing.assert_allclose(y, model.predict(x), atol=1e-6)
 
@@ -542,7 +532,8 @@ def rewrite(path, changes, header=None):
         header(head)
         entries["header"] = numpy.asarray(json.dumps(head))
     entries |= changes
-    numpy.savez(path, **{k: v for k, v in entries.items() if v is not None})
+    with open(path, "wb") as file:  # savez adds a suffix to a path
+        numpy.savez(file, **{k: v for k, v in entries.items() if v is not None})
 
 
 @pytest.mark.parametrize(

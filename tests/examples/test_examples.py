@@ -88,7 +88,9 @@ def test_mnist_two_stage_recipe(tmp_path, mnist_root):
     printed = train_mnist(dense, mnist_root, "-e", 2, "--dense")
     assert "test error: " in printed
     out = tmp_path / "vd"
-    train_mnist(out, mnist_root, "-e", 1, "--lr", 0, "--pretrained", dense / "model.npz")
+    train_mnist(
+        out, mnist_root, "-e", 1, "--lr", 0, "--pretrained", dense / "model.npz"
+    )
     with numpy.load(dense / "model.npz") as a, numpy.load(out / "model.npz") as b:
         for name in a:  # nothing is learned at a step size of 0
             numpy.testing.assert_array_equal(a[name], b[name], err_msg=name)

@@ -277,6 +277,13 @@ def test_kl_warm_up_is_a_ramp_in_epochs(make_trainer):
     assert coefficients == [0, 0, 0, 0.5, 1.0, 1.5, 2.0, 2.0]
 
 
+def test_kl_stops_for_fine_tuning(make_trainer):
+    trainer = make_trainer((2, "epoch"))
+    trainer.extend(extensions.KLWarmUp(model_of(trainer), 0, 1, stop=1.5))
+    coefficients = history(trainer, lambda t: t.observation["main/kl_coef"])
+    assert coefficients == [0, 0.25, 0.5, 0.75, 1, 1, 0, 0]
+
+
 @pytest.mark.parametrize(("epoch", "first"), [(0, 0), (1, 4), (1.1, 5)])
 def test_masks_begin_at_an_epoch(make_trainer, epoch, first):
     trainer = make_trainer((2, "epoch"))
@@ -297,6 +304,7 @@ def test_masks_begin_at_an_epoch(make_trainer, epoch, first):
         (lambda m: extensions.LinearShift("lr", (0, 1), (0, 2), unit="day"), "`unit`"),
         (lambda m: extensions.ExponentialShift("lr", 0), "`rate` must be positive"),
         (lambda m: extensions.KLWarmUp(m, 3, 2), "got 3 and 2"),
+        (lambda m: extensions.KLWarmUp(m, 0, 2, stop=1), "before `end`, 2; got 1"),
         (lambda m: extensions.MaskFrom(m, -1), "`epoch` must not be negative"),
     ],
 )

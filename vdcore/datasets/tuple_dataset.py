@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from typing import Any
 
-from vdcore.arrays import Array, array_namespace, is_array
+from vdcore.arrays import Array, array_namespace, asarray_like, is_array
 
 
 class TupleDataset:
@@ -74,5 +74,6 @@ class TupleDataset:
     def take(self, indices: Any) -> tuple[Array, ...]:
         """Gather the rows `indices` of every array: one batch as a tuple of arrays."""
         return tuple(
-            array_namespace(array).take(array, indices, axis=0) for array in self.arrays
+            array_namespace(array).take(array, asarray_like(indices, array), axis=0)
+            for array in self.arrays
         )

@@ -28,5 +28,6 @@ def accuracy(x: Array, t: Array) -> Array:
     check_labels("accuracy", x, t)
     x = untraced(x)
     xp = array_namespace(x, t)
-    hits = xp.astype(xp.argmax(x, axis=1), t.dtype) == t
+    best = xp.argmax(x, axis=1)
+    hits = best == xp.astype(t, best.dtype)  # the labels' dtype may not hold it
     return xp.mean(xp.astype(hits, x.dtype))

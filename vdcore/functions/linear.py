@@ -84,10 +84,16 @@ def checked_input(operation: str, x: Array, W: Array, b: Array | None) -> Array:
             f"{tuple(W.shape)}, got {tuple(b.shape)}"
         )
         raise ValueError(message)
-    if x.dtype != W.dtype:
-        message = (
-            f"{operation}: `x` must have the dtype of `W`, {W.dtype}, got {x.dtype}; "
-            "convert the data once, before training"
-        )
-        raise TypeError(message)
+    check_dtypes(operation, W, x=x, b=b)
     return x if len(shape) == 2 else flatten(x)
+
+
+def check_dtypes(operation: str, W: Array, **arrays: Array | None) -> None:
+    """Raise unless `arrays`, named as the operation's arguments, have W's dtype."""
+    for argument, array in arrays.items():
+        if array is not None and array.dtype != W.dtype:
+            message = (
+                f"{operation}: `{argument}` must have the dtype of `W`, {W.dtype}, "
+                f"got {array.dtype}; convert the data once, before training"
+            )
+            raise TypeError(message)

@@ -27,7 +27,7 @@ def softmax_cross_entropy(x: Array, t: Array) -> Array:
     ValueError
         If the shapes do not fit, the batch is empty or a label is out of range.
     TypeError
-        If the labels are not integers.
+        If the scores are not floating-point numbers or the labels not integers.
     """
     check_labels("softmax_cross_entropy", x, t)
     value, gradient = kernels.softmax_cross_entropy(untraced(x), t)
@@ -44,6 +44,9 @@ def check_labels(operation: str, x: Array, t: Array) -> None:
             f"(batch,), got {shape} and {tuple(t.shape)}"
         )
         raise ValueError(message)
+    if not xp.isdtype(x.dtype, "real floating"):
+        message = f"{operation}: `x` must hold floating-point scores, got {x.dtype}"
+        raise TypeError(message)
     if not xp.isdtype(t.dtype, "integral"):
         message = f"{operation}: `t` must hold integer class indices, got {t.dtype}"
         raise TypeError(message)

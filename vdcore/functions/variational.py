@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from vdcore import kernels
-from vdcore.arrays import Array, untraced
+from vdcore.arrays import Array, array_namespace, untraced
 from vdcore.autodiff import attach_gradients, defvjp_argnums, primitive
-from vdcore.functions.linear import checked_input
+from vdcore.functions.linear import check_dtypes, checked_input
 
 
 class _ForwardPass:
@@ -77,18 +77,15 @@ def vd_linear(
         If the dtypes or libraries differ.
     """
     x = checked_input("vd_linear", x, W, b)
-    if tuple(log_sigma2.shape) != tuple(W.shape):
-        message = (
-            "vd_linear: `log_sigma2` must have the shape of `W`, "
-            f"{tuple(W.shape)}, got {tuple(log_sigma2.shape)}"
-        )
-        raise ValueError(message)
+    check_posterior("vd_linear", W, log_sigma2)
     expected = (x.shape[0], W.shape[0])
     if tuple(noise.shape) != expected:
         message = (
             f"vd_linear: `noise` must have shape {expected}, got {tuple(noise.shape)}"
         )
         raise ValueError(message)
+    array_namespace(x, noise)
+    check_dtypes("vd_linear", W, noise=noise)
     return _vd_linear(x, W, log_sigma2, b, noise, _ForwardPass(threshold))
 
 
@@ -131,14 +128,29 @@ def sparse_vd_kl(
     ------
     ValueError
         If the shapes differ or `kl` is unknown.
+    TypeError
+        If the dtypes or libraries differ.
     """
     if kl not in kernels.KL:
         known = ", ".join(repr(name) for name in kernels.KL)
         message = f"sparse_vd_kl: `kl` must be one of {known}; got {kl!r}"
         raise ValueError(message)
+    check_posterior("sparse_vd_kl", W, log_sigma2)
     penalty = kernels.sparse_vd_penalty(
         untraced(W), untraced(log_sigma2), threshold, masked, kl, clip, scale
     )
     gradients = [penalty.theta_gradient, penalty.log_sigma2_gradient]
     value = attach_gradients(penalty.value * scale, [W, log_sigma2], gradients)
     return value, penalty
+
+
+def check_posterior(operation: str, W: Array, log_sigma2: Array) -> None:
+    """Raise unless the two arrays are of one library, shape and dtype."""
+    array_namespace(W, log_sigma2)
+    if tuple(log_sigma2.shape) != tuple(W.shape):
+        message = (
+            f"{operation}: `log_sigma2` must have the shape of `W`, "
+            f"{tuple(W.shape)}, got {tuple(log_sigma2.shape)}"
+        )
+        raise ValueError(message)
+    check_dtypes(operation, W, log_sigma2=log_sigma2)

@@ -40,7 +40,10 @@ class DenseModel:
 
     def __init__(self, model: Link, *, masked: bool = True) -> None:
         self._steps: list[Any] = []
-        leaves = dict.fromkeys((Linear, VariationalDropoutLinear), _out_shape)
+        leaves: dict[type, Any] = {
+            Linear: _out_shape,
+            VariationalDropoutLinear: _out_shape,
+        }
         for step in record(model, leaves):
             link: Any = step.link
             if link is None:

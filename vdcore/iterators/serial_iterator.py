@@ -89,6 +89,7 @@ class SerialIterator:
                 f"{size}, when the data set is repeated; got {batch_size}"
             )
             raise ValueError(message)
+        self._order: numpy.ndarray
         self.dataset = dataset
         self._size = size
         self.batch_size = batch_size

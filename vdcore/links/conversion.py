@@ -9,7 +9,7 @@ from vdcore.links.linear import Linear
 from vdcore.links.variational_linear import VariationalDropoutLinear
 from vdcore.links.variational_link import VariationalLink
 
-VARIATIONAL_FORM = {Linear: VariationalDropoutLinear}
+VARIATIONAL_FORM: dict[type[Link], Any] = {Linear: VariationalDropoutLinear}
 
 
 def to_variational_dropout(

@@ -45,17 +45,9 @@ class Linear(Link):
         super().__init__()
         if out_size is None:
             in_size, out_size = None, in_size
-        for argument, size in (("in_size", in_size), ("out_size", out_size)):
-            if size is None and argument == "in_size":
-                continue
-            if not isinstance(size, int) or size < 1:
-                message = (
-                    f"{type(self).__name__}: `{argument}` must be a positive integer, "
-                    f"got {size!r}"
-                )
-                raise ValueError(message)
-        self.out_size = out_size
-        self.b = None
+        self._check_size("in_size", 1 if in_size is None else in_size)
+        self.out_size = self._check_size("out_size", out_size)
+        self.b: Any = None
         with self.init_scope():
             self.W = Parameter(
                 initializers.get_initializer(initialW, initializers.LeCunNormal())
@@ -65,10 +57,19 @@ class Linear(Link):
                     initializers.get_initializer(
                         initial_bias, initializers.Constant(0)
                     ),
-                    (out_size,),
+                    (self.out_size,),
                 )
         if in_size is not None:
             self.initialize_params(in_size)
+
+    def _check_size(self, argument: str, size: Any) -> int:
+        if not isinstance(size, int) or size < 1:
+            message = (
+                f"{type(self).__name__}: `{argument}` must be a positive integer, "
+                f"got {size!r}"
+            )
+            raise ValueError(message)
+        return size
 
     @property
     def in_size(self) -> int | None:

@@ -94,7 +94,7 @@ class VariationalDropoutChain(Chain):
         split_loss: bool = False,
         calc_stats: bool = True,
     ) -> Any:
-        """Objective on a batch, for ``StandardUpdater(..., loss_func=model.calc_loss)``.
+        """Objective on a batch: the ``loss_func`` of a ``StandardUpdater``.
 
         Parameters
         ----------
@@ -135,7 +135,7 @@ class VariationalDropoutChain(Chain):
         if add_kl:
             observation |= {"kl": kl, "kl_coef": self.kl_coef}
             loss = class_loss if split_loss else class_loss + weighted_kl
-            if config.train:
+            if config.train and self.warm_up:
                 self.kl_coef = min(1.0, self.kl_coef + self.warm_up)
         if calc_stats:
             observation |= self._stats(penalties)

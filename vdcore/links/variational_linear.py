@@ -88,9 +88,7 @@ class VariationalDropoutLinear(VariationalLink, Linear):
             self.log_sigma2.initialize((self.out_size, in_size), like)
 
     @classmethod
-    def from_link(
-        cls, link: Linear, **options: Any
-    ) -> VariationalDropoutLinear:
+    def from_link(cls, link: Linear, **options: Any) -> VariationalDropoutLinear:
         """A variational layer with the weights (copied) and bias of a plain one.
 
         Parameters
@@ -104,7 +102,7 @@ class VariationalDropoutLinear(VariationalLink, Linear):
         nobias = link.b is None
         new = cls(None, link.out_size, nobias, link.W.initializer, **options)
         if link.W.array is not None:
-            new.initialize_params(link.in_size, like=link.W.array)
+            new.initialize_params(link.W.array.shape[1], like=link.W.array)
             new.W.array = link.W.array + 0
         if link.b is not None:
             new.b.array = link.b.array + 0

@@ -18,6 +18,7 @@ class WeightDecay:
         self.rate = rate
 
     def __call__(self, optimizer: Optimizer) -> None:
+        """Change the gradients of the optimizer's target."""
         for parameter in optimizer.target.params():
             if parameter.decays and parameter.grad is not None:
                 parameter.grad = parameter.grad + parameter.array * self.rate
@@ -37,6 +38,7 @@ class GradientClipping:
         self.threshold = threshold
 
     def __call__(self, optimizer: Optimizer) -> None:
+        """Change the gradients of the optimizer's target."""
         parameters = [p for p in optimizer.target.params() if p.grad is not None]
         if not parameters:
             return

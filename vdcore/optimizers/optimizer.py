@@ -38,7 +38,7 @@ class Optimizer(ABC):
     hyperparameters: tuple[str, ...] = ("lr",)
 
     def __init__(self) -> None:
-        self.target: Link | None = None
+        self.target: Any = None
         self.t = 0
         self.epoch = 0
         self.state: dict[str, dict[str, Array]] = {}

@@ -72,10 +72,9 @@ class FunctionExtension(Extension):
     @property
     def default_name(self) -> str:
         """Name of the function, unless another was given."""
-        function = self._function
-        return self._default_name or getattr(
-            function, "__name__", type(function).__name__
-        )
+        if self._default_name is not None:
+            return self._default_name
+        return getattr(self._function, "__name__", type(self._function).__name__)
 
     def __call__(self, trainer: Trainer) -> Any:
         """Call the function."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -75,7 +74,7 @@ class Trainer:
 
     def extend(
         self,
-        extension: Callable[[Trainer], Any],
+        extension: Any,
         name: str | None = None,
         trigger: Any = None,
         priority: int | None = None,

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from vdcore.iterators import SerialIterator
+from vdcore.link import Link
 from vdcore.optimizers import NonFiniteLossError, Optimizer
 from vdcore.reporter import report, retract
 from vdcore.serialization import Serializer
@@ -67,15 +68,10 @@ class StandardUpdater:
         self._optimizers = (
             optimizer if isinstance(optimizer, dict) else {"main": optimizer}
         )
-        for name, each in self._optimizers.items():
-            if each.target is None:
-                message = (
-                    f"StandardUpdater: optimizer {name!r} has no target; "
-                    "call optimizer.setup(model) first"
-                )
-                raise RuntimeError(message)
+        for name in self._optimizers:
+            target = self._target(name)
             if device is not None:
-                each.target.to_device(device)
+                target.to_device(device)
         self.converter = converter
         self.device = device
         self.loss_func = loss_func
@@ -117,8 +113,8 @@ class StandardUpdater:
 
     def connect_trainer(self, trainer: Trainer) -> None:
         """Let the models report by the names of their optimizers."""
-        for name, optimizer in self._optimizers.items():
-            trainer.reporter.add_observers(name, optimizer.target.namedlinks())
+        for name in self._optimizers:
+            trainer.reporter.add_observers(name, self._target(name).namedlinks())
 
     def update(self) -> None:
         """Do one iteration."""
@@ -138,13 +134,13 @@ class StandardUpdater:
         """
         arrays = self.converter(next(self.get_iterator()), self.device)
         args, kwargs = as_arguments(arrays)
-        optimizer = self.get_optimizer()
-        lossfun = self.loss_func or optimizer.target
+        target = self._target("main")
+        lossfun = self.loss_func or target
         try:
-            optimizer.update(lossfun, *args, **kwargs)
+            self.get_optimizer().update(lossfun, *args, **kwargs)
         except NonFiniteLossError as error:
             if self.non_finite == "raise":
-                where = locate_non_finite(optimizer.target, lossfun, args, kwargs)
+                where = locate_non_finite(target, lossfun, args, kwargs)
                 message = f"iteration {self.iteration + 1}: {where}. {error}"
                 raise NonFiniteLossError(message) from error
             self._skip(error)
@@ -157,10 +153,20 @@ class StandardUpdater:
         for name, iterator in self._iterators.items():
             iterator.serialize(serializer[f"iterator:{name}"])
         for name, optimizer in self._optimizers.items():
-            optimizer.target.serialize(serializer[f"model:{name}"])
+            self._target(name).serialize(serializer[f"model:{name}"])
             optimizer.serialize(serializer[f"optimizer:{name}"])
         self.iteration = serializer("iteration", self.iteration)
         self.skipped = serializer("skipped", self.skipped)
+
+    def _target(self, name: str) -> Link:
+        target = self._optimizers[name].target
+        if target is None:
+            message = (
+                f"StandardUpdater: optimizer {name!r} has no target; "
+                "call optimizer.setup(model) first"
+            )
+            raise RuntimeError(message)
+        return target
 
     def _skip(self, error: NonFiniteLossError) -> None:
         if self.skipped == 0:

@@ -40,7 +40,9 @@ def observe_lr(
     ----------
     optimizer_name, observation_key : str
     """
-    return observe_value(
-        observation_key,
-        lambda trainer: trainer.updater.get_optimizer(optimizer_name).lr,
-    )
+
+    def learning_rate(trainer: Trainer) -> Any:
+        optimizer: Any = trainer.updater.get_optimizer(optimizer_name)
+        return optimizer.lr
+
+    return observe_value(observation_key, learning_rate)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from vdcore.training.extension import PRIORITY_EDITOR, Extension
@@ -25,7 +26,10 @@ class KLWarmUp(Extension):
         schedule of Molchanov, Ashukha, Vetrov (2017) in the authors' code.
     unit : {"iteration", "epoch"}
     value : float
-        Final coefficient; 1 is the evidence lower bound.
+        Coefficient from `end` on; 1 is the evidence lower bound.
+    stop : float, optional
+        In `unit`: from then on the coefficient is 0 again, so that the weights that
+        masks have left are fine-tuned for the data alone.
 
     Notes
     -----
@@ -42,6 +46,7 @@ class KLWarmUp(Extension):
         end: float,
         unit: str = "epoch",
         value: float = 1.0,
+        stop: float | None = None,
     ) -> None:
         check_unit("KLWarmUp", unit)
         check_time_range("KLWarmUp", (start, end))
@@ -54,7 +59,11 @@ class KLWarmUp(Extension):
         self._model = model
         self._time_range = (start, end)
         self._unit = unit
+        if stop is not None and stop < end:
+            message = f"KLWarmUp: `stop` must not lie before `end`, {end}; got {stop!r}"
+            raise ValueError(message)
         self._value = value
+        self._stop = math.inf if stop is None else stop
 
     def initialize(self, trainer: Trainer) -> None:
         """Set the coefficient of the first iteration."""
@@ -63,7 +72,8 @@ class KLWarmUp(Extension):
     def __call__(self, trainer: Trainer) -> None:
         """Set the coefficient of the next iteration."""
         time = elapsed(trainer.updater, self._unit)
-        self._model.kl_coef = ramp(time, self._time_range, (0.0, self._value))
+        grown = ramp(time, self._time_range, (0.0, self._value))
+        self._model.kl_coef = grown if time < self._stop else 0.0
 
 
 class MaskFrom(Extension):

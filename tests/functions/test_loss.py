@@ -1,0 +1,137 @@
+"""Softmax cross-entropy."""
+
+from __future__ import annotations
+
+import math
+
+import numpy
+import pytest
+from scipy.special import logsumexp
+
+from vdcore import functions as F
+from vdcore.arrays import array_namespace, to_numpy
+from vdcore.autodiff import value_and_gradients
+from vdcore.testing import check_gradients
+
+T = numpy.asarray([2, 0, 0, 4])
+
+
+@pytest.fixture
+def logits(rng):
+    return 5 * rng.standard_normal((4, 5))
+
+
+def oracle(x, t):
+    return numpy.mean(logsumexp(x, axis=1) - x[numpy.arange(len(t)), t])
+
+
+@pytest.mark.parametrize("label_dtype", ["int32", "int64", "uint8"])
+def test_value(library, logits, label_dtype):
+    t = library.asarray(T.astype(label_dtype))
+    loss = F.softmax_cross_entropy(library.asarray(logits), t)
+    assert tuple(loss.shape) == ()
+    assert float(loss) == pytest.approx(oracle(logits, T), rel=1e-14)
+
+
+@pytest.mark.parametrize("label_dtype", ["int32", "int64", "uint8"])
+def test_float32(library, logits, label_dtype):
+    """The compiled kernel, on NumPy arrays."""
+    x = library.asarray(logits.astype(numpy.float32))
+    loss = F.softmax_cross_entropy(x, library.asarray(T.astype(label_dtype)))
+    assert loss.dtype == library.xp.float32
+    assert float(loss) == pytest.approx(oracle(logits, T), rel=1e-6)
+
+
+def test_uniform_scores_cost_log_classes(library):
+    x = library.asarray(numpy.zeros((4, 10)))
+    loss = F.softmax_cross_entropy(x, library.asarray(T))
+    assert float(loss) == pytest.approx(math.log(10), rel=1e-14)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_large_scores_do_not_overflow(library, dtype):
+    x = numpy.asarray([[1e4, 0, -1e4], [0, 1e4, 0]], dtype)
+    t = library.asarray(numpy.asarray([0, 0]))
+    loss = F.softmax_cross_entropy(library.asarray(x), t)
+    assert float(loss) == 5000
+
+
+def test_gradients(tape_library, logits):
+    t = tape_library.asarray(T)
+    check_gradients(
+        lambda x: F.softmax_cross_entropy(x, t), [tape_library.asarray(logits)]
+    )
+
+
+def test_fused_is_the_composition(tape_library, logits):
+    t = tape_library.asarray(T)
+    onehot = tape_library.asarray(numpy.eye(5)[T])
+
+    def composed(x):
+        xp = array_namespace(x)
+        shifted = x - xp.max(x, axis=1, keepdims=True)
+        normal = xp.log(xp.sum(xp.exp(shifted), axis=1, keepdims=True))
+        return -xp.sum((shifted - normal) * onehot) / 4
+
+    x = tape_library.asarray(logits)
+    results = [
+        value_and_gradients(f, [x])
+        for f in (composed, lambda x: F.softmax_cross_entropy(x, t))
+    ]
+    assert float(results[0][0]) == pytest.approx(float(results[1][0]), rel=1e-14)
+    first, second = (to_numpy(gradients[0]) for _, gradients in results)
+    numpy.testing.assert_allclose(first, second, rtol=1e-12, atol=1e-16)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_torch_agrees(torch, logits, dtype):
+    logits = logits.astype(dtype)
+    x = torch.tensor(logits, requires_grad=True)
+    theirs = torch.nn.functional.cross_entropy(x, torch.tensor(T))
+    theirs.backward()
+    ours, (gradient,) = value_and_gradients(
+        lambda x: F.softmax_cross_entropy(x, T), [logits]
+    )
+    rtol = 1e-6 if dtype == "float32" else 1e-14
+    assert float(ours) == pytest.approx(theirs.item(), rel=rtol)
+    numpy.testing.assert_allclose(gradient, x.grad.numpy(), rtol=20 * rtol, atol=rtol)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_nan_is_not_hidden(tape_library, logits, dtype):
+    logits = logits.astype(dtype)
+    logits[1, 3] = numpy.nan
+    loss = F.softmax_cross_entropy(
+        tape_library.asarray(logits), tape_library.asarray(T)
+    )
+    assert math.isnan(float(loss))
+
+
+def test_errors(tape_library, logits):
+    x, t = tape_library.asarray(logits), tape_library.asarray(T)
+    name = "softmax_cross_entropy"
+    with pytest.raises(ValueError, match=rf"{name}: .*got \(4, 5\) and \(3,\)"):
+        F.softmax_cross_entropy(x, t[:3])
+    with pytest.raises(ValueError, match=rf"{name}: expected `x` of shape \(batch, clas"):
+        F.softmax_cross_entropy(x[0, ...], t)
+    with pytest.raises(TypeError, match=rf"{name}: `t` must hold integer .*float64"):
+        F.softmax_cross_entropy(x, tape_library.xp.astype(t, tape_library.xp.float64))
+    with pytest.raises(ValueError, match=r"`t` must lie in 0 .. 4 for 5 .* from 0 to 5"):
+        F.softmax_cross_entropy(x, tape_library.asarray(numpy.asarray([0, 1, 2, 5])))
+    with pytest.raises(ValueError, match="got values from -1 to 2"):
+        F.softmax_cross_entropy(x, tape_library.asarray(numpy.asarray([0, 1, 2, -1])))
+    with pytest.raises(ValueError, match="the batch is empty"):
+        F.softmax_cross_entropy(x[:0, :], t[:0])
+
+
+def test_scores_must_be_floating(tape_library):
+    x = tape_library.asarray(numpy.ones((2, 3), numpy.int64))
+    with pytest.raises(TypeError, match="softmax_cross_entropy: `x` must .*float.*int64"):
+        F.softmax_cross_entropy(x, tape_library.asarray(numpy.asarray([0, 1])))
+
+
+def test_mixed_libraries(library, logits):
+    if library.name == "numpy":
+        pytest.skip("NumPy with NumPy is no mixture")
+    with pytest.raises(TypeError, match="all arrays must come from one library"):
+        F.softmax_cross_entropy(library.asarray(logits), T)

@@ -1,0 +1,78 @@
+"""float32 in, float32 out, values and gradients, for every function and library."""
+
+from __future__ import annotations
+
+import numpy
+import pytest
+
+from vdcore import functions as F
+from vdcore.arrays import array_namespace, is_traced, to_numpy, untraced
+from vdcore.autodiff import value_and_gradients
+
+LABELS = numpy.asarray([0, 2, 1, 1])
+NOISE = numpy.random.default_rng(1).standard_normal((4, 3))
+
+# Of x (4, 5), W (3, 5), log_sigma2 (3, 5), b (3,), labels and noise (4, 3).
+CALLS = {
+    "accuracy": lambda x, W, s, b, t, noise: F.accuracy(x, t),
+    "flatten": lambda x, W, s, b, t, noise: F.flatten(x),
+    "linear": lambda x, W, s, b, t, noise: F.linear(x, W, b),
+    "relu": lambda x, W, s, b, t, noise: F.relu(x),
+    "sigmoid": lambda x, W, s, b, t, noise: F.sigmoid(x),
+    "softmax": lambda x, W, s, b, t, noise: F.softmax(x),
+    "softmax_cross_entropy": lambda x, W, s, b, t, noise: F.softmax_cross_entropy(x, t),
+    "sparse_vd_kl": lambda x, W, s, b, t, noise: F.sparse_vd_kl(W, s)[0],
+    "tanh": lambda x, W, s, b, t, noise: F.tanh(x),
+    "vd_linear": lambda x, W, s, b, t, noise: F.vd_linear(x, W, s, b, noise),
+}
+
+
+def arrays_of(library, dtype):
+    rng = numpy.random.default_rng(0)
+    shapes = ((4, 5), (3, 5), (3, 5), (3,))
+    values = [rng.standard_normal(shape).astype(dtype) for shape in shapes]
+    labels, noise = library.asarray(LABELS), library.asarray(NOISE.astype(dtype))
+    return [library.asarray(v) for v in values], labels, noise
+
+
+def test_every_function_is_in_the_table():
+    assert sorted(CALLS) == sorted(F.__all__)
+
+
+@pytest.mark.parametrize("name", list(CALLS))
+def test_values(library, name):
+    results = {}
+    for dtype in ("float32", "float64"):
+        arrays, labels, noise = arrays_of(library, dtype)
+        result = CALLS[name](*arrays, labels, noise)
+        assert type(result) is type(arrays[0]) or library.name == "numpy"
+        assert result.dtype == getattr(library.xp, dtype)
+        results[dtype] = to_numpy(result)
+    # Both precisions agree, whichever kernels computed them.
+    numpy.testing.assert_allclose(
+        results["float32"], results["float64"], rtol=1e-5, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("name", [name for name in CALLS if name != "accuracy"])
+def test_gradients(tape_library, name):
+    results = {}
+    for dtype in ("float32", "float64"):
+        arrays, labels, noise = arrays_of(tape_library, dtype)
+
+        def scalar(*traced, labels=labels, noise=noise):
+            # A new copy each time, because kernels may consume the noise.
+            result = CALLS[name](*traced, labels, noise * 1.0)
+            assert is_traced(result)
+            xp = array_namespace(result)
+            return xp.sum(result * result)
+
+        value, gradients = value_and_gradients(scalar, arrays)
+        assert untraced(value).dtype == getattr(tape_library.xp, dtype)
+        for array, gradient in zip(arrays, gradients, strict=True):
+            assert type(gradient) is type(array)
+            assert gradient.dtype == array.dtype
+            assert tuple(gradient.shape) == tuple(array.shape)
+        results[dtype] = [to_numpy(g) for g in gradients]
+    for single, double in zip(results["float32"], results["float64"], strict=True):
+        numpy.testing.assert_allclose(single, double, rtol=2e-4, atol=2e-4)
