@@ -69,7 +69,7 @@ class Kernel:
         return self.compiled(*args)
 
     @functools.cached_property
-    def compiled(self) -> Callable:
+    def compiled(self) -> Any:
         """The dispatcher; to call it directly saves a tenth of a microsecond."""
         numba = numba_or_none()
         if numba is None:

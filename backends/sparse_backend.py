@@ -26,7 +26,7 @@ from vdcore.backends.sparse_model import SparseModel
 
 if TYPE_CHECKING:
     from vdcore.link import Link
-    from vdcore.recording import Shape
+    from vdcore.recording import Shape, Step
 
 __all__ = ["Layer", "SparseModel", "load", "to_cpu_sparse"]
 
@@ -94,7 +94,7 @@ def to_cpu_sparse(
     bare = True  # whether the last layer has no activation yet
     for step in record(model, leaves, in_shape):
         if step.link is not None:
-            layers.append(_layer(step.path, step.link))
+            layers.append(_layer(step))
             bare = True
         elif step.name != "flatten":
             if not layers or not bare:
@@ -119,11 +119,12 @@ def _out_shape(link: Any, shape: Shape) -> Shape:
     return (link.out_size,)
 
 
-def _layer(path: str, link: Any) -> Layer:
+def _layer(step: Step) -> Layer:
     from vdcore.arrays import to_numpy
     from vdcore.links import VariationalLink
 
-    name = path.strip("/") or type(link).__name__
+    link: Any = step.link
+    name = (step.path or "").strip("/") or step.name
     if not link.W.is_initialized:
         message = (
             f"to_cpu_sparse: the shape of layer `{name}` is not known yet; call the "

@@ -8,7 +8,7 @@ import zipfile
 import zlib
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy
 from scipy.sparse import csr_array
@@ -61,7 +61,8 @@ def load_layers(path: str | os.PathLike[str]) -> list[Layer]:
     except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
         if isinstance(error, FileNotFoundError):
             raise
-        _refuse(path, f"cannot be read as one, it may be cut short ({error})", error)
+        what = f"cannot be read ({error}); it may be cut short, or of another kind"
+        _refuse(path, what, error)
     try:
         header = json.loads(str(entries.pop("header")))
         kind, version = header["format"], header["version"]
@@ -160,9 +161,9 @@ def _expect(condition: Any, expected: str, actual: Any) -> None:
 
 def _refuse(
     path: str | os.PathLike[str], what: str, cause: BaseException | None = None
-) -> None:
+) -> NoReturn:
     message = (
-        f"load: `{os.fspath(path)}` is not a sparse model: it {what}. Write one with "
+        f"load: `{os.fspath(path)}` is no sparse model: it {what}. Write one with "
         "`model.to_cpu_sparse().save(path)`"
     )
     raise ValueError(message) from cause

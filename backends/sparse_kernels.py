@@ -15,15 +15,19 @@ from numba import types
 from numba.extending import intrinsic, models, register_model
 
 from vdcore.backends.jit import jit
+from vdcore.backends.sparse_layer import ACTIVATIONS
+
+# mypy: ignore-errors
+# Numba gives these functions their types, and intrinsics their arguments.
 
 f = numpy.float32
 i = numpy.int32
 u = numpy.uint64  # an index that might be negative costs a test each time
 
-WIDTHS = (16, 32)  # examples in a block: one or two AVX-512 registers, four of AVX2
+WIDTHS = (16, 32)  # examples in a block: one or two registers of AVX-512
 SIDE = 8  # columns of the input that are read together
 LINE = 16  # float32 values in a cache line
-IDENTITY, RELU, TANH, SIGMOID, SOFTMAX = range(5)
+_, RELU, TANH, SIGMOID, SOFTMAX = range(len(ACTIVATIONS))
 
 # exp(x) = 2^n exp(r) with r = x - n log 2, where log 2 is split so that n times its
 # first part is exact, and exp(r) = 1 + r + r^2 P(r). P is fitted so that the largest
@@ -85,7 +89,8 @@ def load(typing_context, array, offset, width):
     lanes = Lanes(width.literal_value)
 
     def generate(context, builder, signature, args):
-        pointer = _pointer(context, builder, array, *args[:2], lanes.vector)
+        values, start, _ = args
+        pointer = _pointer(context, builder, array, values, start, lanes.vector)
         return builder.load(pointer, align=4)
 
     return lanes(array, types.uint64, width), generate
@@ -109,8 +114,9 @@ def store(typing_context, array, offset, lanes):
     """``array[offset : offset + width] = lanes``; `offset` is not checked."""
 
     def generate(context, builder, signature, args):
-        pointer = _pointer(context, builder, signature.args[0], *args[:2], lanes.vector)
-        builder.store(args[2], pointer, align=4)
+        target, start, values = args
+        pointer = _pointer(context, builder, array, target, start, lanes.vector)
+        builder.store(values, pointer, align=4)
         return context.get_dummy_value()
 
     return types.void(array, types.uint64, lanes), generate
@@ -131,7 +137,7 @@ def transpose(typing_context, source, start, pitch, target, to, to_pitch):
                 offset = builder.add(first, builder.mul(step, step.type(number)))
                 yield _pointer(context, builder, array_type, array, offset, vector)
 
-        sources = pointers(signature.args[0], *args[:3])
+        sources = pointers(source, *args[:3])
         rows = [builder.load(pointer, align=4) for pointer in sources]
         for half in (SIDE // 2, SIDE // 4, SIDE // 8):
             # Swap the off-diagonal quarters of squares of side 2 * half.
@@ -142,7 +148,7 @@ def transpose(typing_context, source, start, pitch, target, to, to_pitch):
                     pair = rows[r], rows[r + half]
                     rows[r] = builder.shuffle_vector(*pair, _indices(left))
                     rows[r + half] = builder.shuffle_vector(*pair, right)
-        targets = pointers(signature.args[3], *args[3:])
+        targets = pointers(target, *args[3:])
         for row, pointer in zip(rows, targets, strict=True):
             builder.store(row, pointer, align=4)
         return context.get_dummy_value()
@@ -256,6 +262,14 @@ def one_example(layers, indptr, indices, values, biases, here, there):
     return here
 
 
+@jit()
+def block_width(examples):
+    """How many examples to take together when so many are left."""
+    if examples <= 2:
+        return 1
+    return WIDTHS[0] if examples <= WIDTHS[0] else WIDTHS[1]
+
+
 def _readonly(dtype, ndim):
     return types.Array(dtype, ndim, "C", readonly=True)
 
@@ -292,15 +306,14 @@ def run(layers, indptr, indices, values, biases, runs, x, out, first, last):
     height = runs.size * SIDE
     for layer in range(layers.shape[0]):
         height = max(height, layers[layer, 0])
-    size = height * (WIDTHS[1] if last - first > WIDTHS[0] else WIDTHS[0])
+    size = height * block_width(last - first)
     memory = numpy.empty(2 * size + LINE, numpy.float32)
     start = -(memory.ctypes.data // 4) % LINE  # no vector spans two cache lines
     here, there = memory[start : start + size], memory[start + size :]
     row = first
     while row < last:
-        left = last - row
-        width = 1 if left <= 2 else WIDTHS[0] if left <= WIDTHS[0] else WIDTHS[1]
-        count = min(width, left)
+        width = block_width(last - row)
+        count = min(width, last - row)
         read(x, runs, row, count, width, here)
         if width == 1:
             result = one_example(layers, indptr, indices, values, biases, here, there)

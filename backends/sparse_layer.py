@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy
 from scipy.sparse import csr_array
@@ -28,7 +29,7 @@ class Layer:
     """
 
     name: str
-    W: csr_array | numpy.ndarray
+    W: Any
     b: numpy.ndarray | None
     activation: str = "identity"
 
@@ -45,16 +46,16 @@ class Layer:
     @property
     def kept(self) -> int:
         """Number of weights that are left."""
-        return self.W.nnz if self.is_sparse else numpy.count_nonzero(self.W)
+        return int(self.W.nnz if self.is_sparse else numpy.count_nonzero(self.W))
 
     @property
     def nbytes(self) -> int:
         """Bytes of the stored arrays."""
         return sum(array.nbytes for array in self.arrays().values())
 
-    def arrays(self) -> dict[str, numpy.ndarray]:
+    def arrays(self) -> dict[str, Any]:
         """What is stored, by name, in the dtypes that it is stored in."""
-        arrays = {} if self.b is None else {"b": self.b}
+        arrays: dict[str, Any] = {} if self.b is None else {"b": self.b}
         if not self.is_sparse:
             return {"W": self.W, **arrays}
         index_type = numpy.uint16 if self.W.shape[1] <= 2**16 else numpy.uint32
@@ -118,7 +119,7 @@ def shrink(layers: Sequence[Layer]) -> list[Layer]:
     of weights, so that a processor can foresee the length of the next one. Inputs and
     outputs of the network stay as they are. Biases are never None.
     """
-    W = [csr_array(layer.W) for layer in layers]
+    W: list[Any] = [csr_array(layer.W) for layer in layers]
     b = [
         numpy.zeros(layer.W.shape[0], numpy.float32) if layer.b is None else layer.b
         for layer in layers

@@ -87,7 +87,7 @@ class SparseModel:
             or x.dtype != numpy.float32
             or x.ndim != 2
             or x.shape[1] != self.in_size
-            or not x.flags.c_contiguous
+            or not (x.flags.c_contiguous and x.flags.aligned)
         ):
             x = self._checked(x)
         return self._network(x)
@@ -145,7 +145,8 @@ class SparseModel:
                 f"{self.in_size} numbers an example; got {x.shape}"
             )
             raise ValueError(message)
-        return numpy.ascontiguousarray(x.reshape(len(x), self.in_size))
+        flat = numpy.asarray(x).reshape(len(x), self.in_size)
+        return numpy.require(flat, requirements=["C", "A"])
 
 
 def _counts(kept: int, total: int, nbytes: int) -> tuple[str, str, str]:

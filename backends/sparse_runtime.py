@@ -13,17 +13,19 @@ from vdcore.backends.threads import in_parallel
 
 Network = Callable[[numpy.ndarray], numpy.ndarray]  # (batch, in) to (batch, out)
 
-# Nanoseconds for a whole batch, as `benchmarks/sparse_inference.py --break-even` found
-# them on two AVX-512 cores: of one weight, and of one product however small.
+# Nanoseconds that one weight takes for a whole batch, and how many more a dense product
+# takes than a sparse one however small they are (next to compiled layers it parts a run
+# of them). From `benchmarks/sparse_inference.py --break-even`, two AVX-512 cores.
 BATCH_SIZES = (1, 16, 128, 1024)
-DENSE_WEIGHT = (0.05, 0.2, 1.0, 8.0)
-SPARSE_WEIGHT = {True: (0.5, 0.8, 4.0, 30.0), False: (1.0, 5.0, 20.0, 200.0)}
-DENSE_CALL = 4000.0
-SPARSE_CALL = {True: 0.0, False: 5000.0}
+WEIGHT_TIMES = {
+    "dense": (0.06, 0.28, 1.6, 12.0),
+    "compiled": (0.4, 1.0, 4.4, 20.0),
+    "csr": (0.5, 3.8, 20.0, 150.0),
+}
+DENSE_CALL = {"compiled": 4000.0, "csr": -2000.0}
 
-PARALLEL_FROM = (
-    4_000_000  # weights times examples; less work is done before a thread starts
-)
+# Weights times examples; less work is done before a second thread has started.
+PARALLEL_FROM = 6_000_000
 BLOCK = 32  # examples that the compiled kernel takes at a time
 
 
@@ -48,13 +50,12 @@ def network(
         "compiled", "csr" or "dense" for each layer.
     """
     layers = shrink(layers)
-    compiled = numba_or_none() is not None
-    sparse = "compiled" if compiled else "csr"
+    sparse = "csr" if numba_or_none() is None else "compiled"
     formats = [
-        "dense" if dense_is_faster(layer, batch_size, compiled) else sparse
+        "dense" if dense_is_faster(layer, sparse, batch_size) else sparse
         for layer in layers
     ]
-    if not compiled:
+    if sparse == "csr":
         return scipy_network(layers, formats), formats
     parts: list[Network] = []
     for form, group in groupby(zip(formats, layers, strict=True), lambda pair: pair[0]):
@@ -66,12 +67,12 @@ def network(
     return (parts[0] if len(parts) == 1 else _chained(parts)), formats
 
 
-def dense_is_faster(layer: Layer, batch_size: int, compiled: bool) -> bool:
-    """Whether a dense product takes less time for `layer` than the kept weights do."""
-    nearest = numpy.abs(numpy.log(batch_size / numpy.asarray(BATCH_SIZES))).argmin()
-    dense = DENSE_CALL + layer.size * DENSE_WEIGHT[nearest]
-    sparse = SPARSE_CALL[compiled] + layer.kept * SPARSE_WEIGHT[compiled][nearest]
-    return bool(dense < sparse)
+def dense_is_faster(layer: Layer, sparse: str, batch_size: int) -> bool:
+    """Whether all weights of `layer` take less time than those kept, by the format."""
+    sizes = numpy.asarray(BATCH_SIZES)
+    nearest = int(numpy.abs(numpy.log(batch_size / sizes)).argmin())
+    dense = DENSE_CALL[sparse] + layer.size * WEIGHT_TIMES["dense"][nearest]
+    return dense < layer.kept * WEIGHT_TIMES[sparse][nearest]
 
 
 def _chained(parts: list[Network]) -> Network:
@@ -125,11 +126,10 @@ def compiled_layers(layers: Sequence[Layer], threads: int) -> Network:
     from vdcore.backends.sparse_kernels import SIDE
     from vdcore.backends.sparse_kernels import run as kernel
 
-    runs, position = _runs(
-        numpy.unique(layers[0].W.indices), layers[0].W.shape[1], SIDE
-    )
+    first = layers[0].W
+    runs, position = _runs(numpy.unique(first.indices), first.shape[1], SIDE)
     indices = numpy.concatenate(
-        [position[layers[0].W.indices], *(layer.W.indices for layer in layers[1:])]
+        [position[first.indices], *(layer.W.indices for layer in layers[1:])]
     )
     rows = numpy.concatenate([numpy.diff(layer.W.indptr) for layer in layers])
     heights = [layer.W.shape[0] for layer in layers]

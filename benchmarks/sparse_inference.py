@@ -160,7 +160,7 @@ def break_even(arguments) -> None:
     """Find the density at which a layer takes the same time sparse and dense.
 
     The time of a sparse product is a straight line in the weights kept; the slope, and
-    the time of a dense product for one of its weights, are the constants of
+    the time of a dense product for one of its weights, are the WEIGHT_TIMES of
     backends/sparse_runtime.py.
     """
     import numpy

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from vdcore.link import Link
 
 Shape = tuple[int, ...] | None  # of one example; None while it is not known
+Leaves = Mapping[Any, Callable[[Any, Shape], Shape]]
 
 
 class Step(NamedTuple):
@@ -39,7 +40,7 @@ class Step(NamedTuple):
 
 def record(
     model: Link,
-    leaves: Mapping[type, Callable[[Link, Shape], Shape]],
+    leaves: Leaves,
     in_shape: Shape = None,
 ) -> list[Step]:
     """Record the steps of a model whose layers follow one another.
@@ -161,7 +162,7 @@ for _name in _HOOKS:
 class _Recording:
     """The steps so far, and the links whose forward is running."""
 
-    def __init__(self, model: Link, leaves: Mapping) -> None:
+    def __init__(self, model: Link, leaves: Leaves) -> None:
         self.steps: list[Step] = []
         self.leaves = leaves
         self.paths = {id(link): path for path, link in model.namedlinks()}
@@ -170,9 +171,9 @@ class _Recording:
     def call(self, link: Link, args: tuple[Any, ...]) -> Any:
         shape_of_output = next(
             (
-                self.leaves[base]
-                for base in type(link).__mro__
-                if base in self.leaves and type(link).forward is base.forward
+                rule
+                for leaf, rule in self.leaves.items()
+                if isinstance(link, leaf) and type(link).forward is leaf.forward
             ),
             None,
         )

@@ -248,6 +248,9 @@ def test_shrinking_removes_units_that_do_nothing(rng):
         lambda x: x.reshape(len(x), 2, 20)[:, 0],
         lambda x: x[:, :20].reshape(len(x), 2, 5, 2),
         lambda x: x[::-1, :20],
+        lambda x: numpy.frombuffer(b"." + x[:, :20].tobytes(), f4, offset=1).reshape(
+            -1, 20
+        ),
     ],
 )
 def test_any_layout_of_the_input(runtime, rng, make):
@@ -488,7 +491,7 @@ def test_file_cut_short_at_any_length(saved):
     whole = path.read_bytes()
     for share in (0, 0.01, 0.3, 0.7, 0.99):
         path.write_bytes(whole[: int(share * len(whole))])
-        with pytest.raises(ValueError, match="sparse` is not a sparse model"):
+        with pytest.raises(ValueError, match="sparse` is no sparse model"):
             sparse_backend.load(path)
 
 
@@ -498,7 +501,7 @@ def test_damaged_bytes_are_noticed(saved):
     position = damaged.find(b"NUMPY", damaged.find(b"0/values")) + 130
     damaged[position] ^= 0xFF
     path.write_bytes(damaged)
-    with pytest.raises(ValueError, match="cannot be read as one"):
+    with pytest.raises(ValueError, match="cannot be read"):
         sparse_backend.load(path)
 
 
@@ -506,13 +509,13 @@ def test_foreign_files(tmp_path):
     path = tmp_path / "other"
     for content in (b"", b"hello", pickle.dumps({"W": 1})):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match="other` is not a sparse model"):
+        with pytest.raises(ValueError, match="other` is no sparse model"):
             sparse_backend.load(path)
     numpy.savez(tmp_path / "chain.npz", **{"l1/W": numpy.zeros((2, 2))})
     with pytest.raises(ValueError, match="has no header of one, but l1/W"):
         sparse_backend.load(tmp_path / "chain.npz")
     numpy.save(tmp_path / "array.npy", numpy.zeros(3))
-    with pytest.raises(ValueError, match="is not a sparse model"):
+    with pytest.raises(ValueError, match="is no sparse model"):
         sparse_backend.load(tmp_path / "array.npy")
 
 

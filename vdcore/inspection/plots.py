@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from vdcore.links import VariationalDropoutChain
 
 
+MAX_DOTS = 20_000  # weights drawn as one dot each
+
+
 def new_figure(width: float, height: float) -> Any:
     """A matplotlib figure that needs no display."""
     try:
@@ -56,27 +59,27 @@ def plot_log_alpha(
 
 
 def plot_masks(model: VariationalDropoutChain, path: str | os.PathLike[str]) -> Path:
-    """The weights that are left: rows are outputs, columns inputs, white is pruned."""
+    """Draw the weights that are left: rows are outputs, columns inputs."""
     links = list(model.variational_links())
-    weights = [to_numpy(link.masked_W()).reshape(link.W.array.shape[0], -1)
-               for _, link in links]  # fmt: skip
     figure = new_figure(10, 1.2 + 2.4 * len(links))
     panels = figure.subplots(len(links), 1, squeeze=False)[:, 0]
-    for panel, (name, _), W in zip(panels, links, weights, strict=True):
-        used_rows, used_columns = W.any(axis=1).sum(), W.any(axis=0).sum()
+    for panel, (name, link) in zip(panels, links, strict=True):
+        W = to_numpy(link.masked_W()).reshape(link.W.array.shape[0], -1)
         kept = W[W != 0]
         limit = numpy.quantile(numpy.abs(kept), 0.98) if kept.size else 1.0
-        # Each kept weight as a dot: drawn as pixels, a sparse matrix looks empty.
-        rows, columns = numpy.nonzero(W)
-        size = min(9.0, 4000 / max(W.shape))
-        panel.scatter(columns, rows, s=size, c=kept, cmap="coolwarm", vmin=-limit,
-                      vmax=limit, linewidths=0)  # fmt: skip
-        panel.set_xlim(-0.5, W.shape[1] - 0.5)
-        panel.set_ylim(W.shape[0] - 0.5, -0.5)
+        colours = {"cmap": "coolwarm", "vmin": -limit, "vmax": limit}
+        if kept.size > MAX_DOTS:
+            panel.imshow(numpy.where(W != 0, W, numpy.nan), aspect="auto", **colours)
+        else:  # drawn as pixels, a sparse matrix looks empty
+            rows, columns = numpy.nonzero(W)
+            size = min(9.0, 4000 / max(W.shape))
+            panel.scatter(columns, rows, s=size, c=kept, linewidths=0, **colours)
+            panel.set_xlim(-0.5, W.shape[1] - 0.5)
+            panel.set_ylim(W.shape[0] - 0.5, -0.5)
         panel.set_title(
             f"{name}: {kept.size} of {W.size} weights, "
-            f"{used_columns} of {W.shape[1]} inputs, "
-            f"{used_rows} of {W.shape[0]} outputs used",
+            f"{W.any(axis=0).sum()} of {W.shape[1]} inputs, "
+            f"{W.any(axis=1).sum()} of {W.shape[0]} outputs used",
             fontsize=10,
         )
         panel.set_ylabel("output")
