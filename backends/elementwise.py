@@ -12,6 +12,7 @@ import math
 import numpy
 
 from vdcore.backends.jit import jit
+from vdcore.backends.vector_math import exp, log
 from vdcore.variational.kl import EXACT_COEFFICIENTS, EXACT_SCALE, K1, K2, K3
 
 f = numpy.float32
@@ -27,47 +28,10 @@ K1_32, K2_32, K3_32, SLOPE = f(K1), f(K2), f(K3), f(K1 * K3)
 SCALE = f(EXACT_SCALE)
 COEFFICIENTS = numpy.asarray(EXACT_COEFFICIENTS[::-1], numpy.float32)
 
-# Range reduction: log 2 as the sum of a short and a small number, so that n log 2 is
-# exact in its first part.
-LOG2_HIGH, LOG2_LOW = f(0.693359375), f(-2.12194440e-4)
-INVERSE_LOG2 = f(1.44269504)
-SQRT_HALF = f(0.70710678)
-# Minimax polynomials of the Cephes library: (exp(r) - 1 - r) / r^2 on |r| <= log(2)/2,
-# and (log(1 + r) - r + r^2/2) / r^3 on sqrt(1/2) - 1 <= r <= sqrt(2) - 1.
-E0, E1, E2 = f(1.9875691500e-4), f(1.3981999507e-3), f(8.3334519073e-3)
-E3, E4, E5 = f(4.1665795894e-2), f(1.6666665459e-1), f(5.0000001201e-1)
-L0, L1, L2 = f(7.0376836292e-2), f(-1.1514610310e-1), f(1.1676998740e-1)
-L3, L4, L5 = f(-1.2420140846e-1), f(1.4249322787e-1), f(-1.6668057665e-1)
-# The same library's (sin(x) - x) / x^3 and (cos(x) - 1 + x^2/2) / x^4 on |x| <= pi/4.
+# (sin(x) - x) / x^3 and (cos(x) - 1 + x^2/2) / x^4 on |x| <= pi/4, as polynomials of
+# x^2 with the coefficients of the Cephes library.
 S0, S1, S2 = f(-1.9515295891e-4), f(8.3321608736e-3), f(-1.6666654611e-1)
 C0, C1, C2 = f(2.443315711809948e-5), f(-1.388731625493765e-3), f(4.166664568298827e-2)
-L6, L7, L8 = f(2.0000714765e-1), f(-2.4999993993e-1), f(3.3333331174e-1)
-
-
-@jit(inline="always")
-def exp(x):
-    """Exponential, relative error about 1e-7; flushed outside [-87, 88]."""
-    x = min(max(x, f(-87)), f(88))
-    n = math.floor(x * INVERSE_LOG2 + HALF)
-    r = x - n * LOG2_HIGH - n * LOG2_LOW
-    q = ((((E0 * r + E1) * r + E2) * r + E3) * r + E4) * r + E5
-    power_of_2 = i((i(n) + i(127)) << i(23)).view(numpy.float32)
-    return (q * r * r + r + ONE) * power_of_2
-
-
-@jit(inline="always")
-def log(x):
-    """Logarithm of a positive normal number, relative error about 1e-7."""
-    bits = f(x).view(numpy.int32)
-    n = (bits >> i(23)) - i(126)
-    r = i((bits & i(0x7FFFFF)) | i(0x3F000000)).view(numpy.float32)  # in [1/2, 1)
-    low = r < SQRT_HALF
-    exponent = f(n) - (ONE if low else f(0))
-    r = r + (r if low else f(0)) - ONE
-    z = r * r
-    q = ((((((L0 * r + L1) * r + L2) * r + L3) * r + L4) * r + L5) * r + L6) * r + L7
-    q = (q * r + L8) * r * z
-    return r + (q + exponent * LOG2_LOW - HALF * z) + exponent * LOG2_HIGH
 
 
 @jit()

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy
@@ -91,21 +92,17 @@ def to_cpu_sparse(
 
     leaves = {Linear: _out_shape, VariationalDropoutLinear: _out_shape}
     layers: list[Layer] = []
-    bare = True  # whether the last layer has no activation yet
     for step in record(model, leaves, in_shape):
         if step.link is not None:
             layers.append(_layer(step))
-            bare = True
         elif step.name != "flatten":
-            if not layers or not bare:
+            if not layers or layers[-1].activation != "identity":
                 message = (
                     f"to_cpu_sparse: {step.name} must follow a linear layer; a sparse "
                     "model has one activation after each"
                 )
                 raise TypeError(message)
-            last = layers.pop()
-            layers.append(Layer(last.name, last.W, last.b, step.name))
-            bare = False
+            layers[-1] = replace(layers[-1], activation=step.name)
     return SparseModel(layers, batch_size=batch_size, threads=threads)
 
 

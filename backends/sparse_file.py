@@ -54,15 +54,15 @@ def load_layers(path: str | os.PathLike[str]) -> list[Layer]:
     ValueError
         If it is no sparse model, is damaged, or holds what a model cannot.
     """
-    try:
-        with open(path, "rb") as file:
+    with open(path, "rb") as file:
+        if not zipfile.is_zipfile(file):
+            _refuse(path, "is no .npz file, or one cut short")
+        file.seek(0)
+        try:
             archive = numpy.load(file, allow_pickle=False)
-            entries = {name: archive[name] for name in getattr(archive, "files", ())}
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
-        if isinstance(error, FileNotFoundError):
-            raise
-        what = f"cannot be read ({error}); it may be cut short, or of another kind"
-        _refuse(path, what, error)
+            entries = {name: archive[name] for name in archive.files}
+        except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
+            _refuse(path, f"cannot be read ({error})", error)
     try:
         header = json.loads(str(entries.pop("header")))
         kind, version = header["format"], header["version"]

@@ -7,8 +7,6 @@ vector register holds one feature of all examples of the block.
 
 from __future__ import annotations
 
-import math
-
 import numpy
 from llvmlite import ir
 from numba import types
@@ -16,6 +14,7 @@ from numba.extending import intrinsic, models, register_model
 
 from vdcore.backends.jit import jit
 from vdcore.backends.sparse_layer import ACTIVATIONS
+from vdcore.backends.vector_math import exp
 
 # mypy: ignore-errors
 # Numba gives these functions their types, and intrinsics their arguments.
@@ -28,13 +27,6 @@ WIDTHS = (16, 32)  # examples in a block: one or two registers of AVX-512
 SIDE = 8  # columns of the input that are read together
 LINE = 16  # float32 values in a cache line
 _, RELU, TANH, SIGMOID, SOFTMAX = range(len(ACTIVATIONS))
-
-# exp(x) = 2^n exp(r) with r = x - n log 2, where log 2 is split so that n times its
-# first part is exact, and exp(r) = 1 + r + r^2 P(r). P is fitted so that the largest
-# relative error of exp(r) on |r| <= log(2) / 2 is least, 3e-9.
-LOG2_HIGH, LOG2_LOW, INVERSE_LOG2 = f(0.693359375), f(-2.12194440e-4), f(1.44269504)
-P0, P1, P2 = f(0.499999935), f(0.166665207), f(0.0416683874)
-P3, P4 = f(0.00836870991), f(0.00138146132)
 
 
 class Lanes(types.Type):
@@ -155,17 +147,6 @@ def transpose(typing_context, source, start, pitch, target, to, to_pitch):
 
     number = types.uint64
     return types.void(source, number, number, target, number, number), generate
-
-
-@jit()
-def exp(x):
-    """Exponential to a relative error of 1e-7; `x` limited to [-87, 88], NaN stays."""
-    x = f(-87) if x < f(-87) else x
-    x = f(88) if x > f(88) else x
-    n = math.floor(x * INVERSE_LOG2 + f(0.5))
-    r = x - n * LOG2_HIGH - n * LOG2_LOW
-    p = (((P4 * r + P3) * r + P2) * r + P1) * r + P0
-    return (f(1) + r + r * r * p) * i((i(n) + i(127)) << i(23)).view(numpy.float32)
 
 
 @jit()
