@@ -78,16 +78,17 @@ def molchanov_penalty(
             w = weights[j]
             w2 = w * w + EPS
             raw = log_variances[j] - log(w2)
-            la = min(max(raw, -limit), limit)
+            la = -limit if raw < -limit else raw  # selects: NaN stays
+            la = limit if la > limit else la
             inverse_alpha = exp(-la)
             tail = ONE / (ONE + exp(K2_32 + K3_32 * la))
             rate = ONE / (ONE + inverse_alpha)
             slope = -HALF * (ONE - rate) - SLOPE * tail * (ONE - tail)
-            counted = ONE if raw <= mask_above else f(0)
+            counted = f(0) if raw > mask_above else ONE
             sloped = counted if abs(raw) < limit else f(0)
             value += counted * (HALF * log(ONE + inverse_alpha) + K1_32 * tail)
             rate_sum += rate
-            kept += ONE if raw <= threshold else f(0)
+            kept += f(0) if raw > threshold else ONE
             g = slope * sloped * scale
             log_variance_slopes[j] = g
             weight_slopes[j] = g * f(-2) * w / w2
@@ -111,7 +112,8 @@ def exact_penalty(
             w = weights[j]
             w2 = w * w + EPS
             raw = log_variances[j] - log(w2)
-            la = min(max(raw, -limit), limit)
+            la = -limit if raw < -limit else raw  # selects: NaN stays
+            la = limit if la > limit else la
             inverse_alpha = exp(-la)
             rate = ONE / (ONE + inverse_alpha)
             s = inverse_alpha / (inverse_alpha + SCALE)
@@ -122,11 +124,11 @@ def exact_penalty(
                 dp = dp * u + p
                 p = p * u + COEFFICIENTS[k]
             slope = -HALF * (ONE - rate) - f(2) * s * s * (ONE - s) * (p + dp * s)
-            counted = ONE if raw <= mask_above else f(0)
+            counted = f(0) if raw > mask_above else ONE
             sloped = counted if abs(raw) < limit else f(0)
             value += counted * (HALF * log(ONE + inverse_alpha) + s * s * p)
             rate_sum += rate
-            kept += ONE if raw <= threshold else f(0)
+            kept += f(0) if raw > threshold else ONE
             g = slope * sloped * scale
             log_variance_slopes[j] = g
             weight_slopes[j] = g * f(-2) * w / w2
@@ -137,11 +139,12 @@ def exact_penalty(
 
 @jit()
 def keep_mask(theta, log_sigma2, threshold, keep, first, last):
-    """Whether log alpha is at most the threshold; pieces `first` to `last`."""
+    """Whether log alpha is not above the threshold; pieces `first` to `last`."""
     part = slice(first * PIECE, last * PIECE)
     theta, log_sigma2, keep = theta[part], log_sigma2[part], keep[part]
     for j in range(theta.size):
-        keep[j] = log_sigma2[j] - log(theta[j] * theta[j] + EPS) <= threshold
+        la = log_sigma2[j] - log(theta[j] * theta[j] + EPS)
+        keep[j] = not la > threshold
 
 
 @jit()

@@ -23,7 +23,7 @@ from vdcore.variational.kl import (
     kl_sparse_vd_exact_grad,
     kl_sparse_vd_grad,
 )
-from vdcore.variational.pruning import dropout_rate
+from vdcore.variational.pruning import dropout_rate, keep_mask
 from vdcore.variational.reparameterization import log_alpha, log_alpha_grad
 
 P = ParamSpec("P")
@@ -146,7 +146,7 @@ def sparse_vd_penalty(
     divergence, slope = KL[kl]
     raw = log_alpha(theta, log_sigma2)
     la = raw if clip is None else xp.clip(raw, -clip, clip)
-    keep = raw <= threshold
+    keep = keep_mask(raw, threshold)
     counted = xp.ones_like(keep) if not masked else keep
     sloped = counted if clip is None else counted & (xp.abs(raw) < clip)
     zero = xp.zeros_like(la)
@@ -217,7 +217,9 @@ def vd_linear_backward(
     gb : array, shape (out_size,)
     """
     xp = array_namespace(gy, x, theta)
-    keep = None if threshold is None else log_alpha(theta, log_sigma2) <= threshold
+    keep = None
+    if threshold is not None:
+        keep = keep_mask(log_alpha(theta, log_sigma2), threshold)
     theta, sigma2 = _masked_posterior(theta, log_sigma2, threshold)
     gvariance = gy * residual
     gtheta = xp.matmul(xp.matrix_transpose(gy), x)
@@ -237,7 +239,7 @@ def _masked_posterior(
     sigma2 = xp.exp(log_sigma2)
     if threshold is None:
         return theta, sigma2
-    keep = log_alpha(theta, log_sigma2) <= threshold
+    keep = keep_mask(log_alpha(theta, log_sigma2), threshold)
     zero = xp.zeros_like(theta)
     return xp.where(keep, theta, zero), xp.where(keep, sigma2, zero)
 

@@ -9,7 +9,7 @@ THRESHOLD = 3.0  # Molchanov et al. 2017, section 4.4: a dropout rate of 0.9526
 
 
 def keep_mask(log_alpha: Array, threshold: float = THRESHOLD) -> Array:
-    """Mask of the weights to keep, ``log_alpha <= threshold``.
+    """Mask of the weights to keep: those whose log alpha is not above the threshold.
 
     Parameters
     ----------
@@ -20,7 +20,7 @@ def keep_mask(log_alpha: Array, threshold: float = THRESHOLD) -> Array:
     Returns
     -------
     array of bool
-        False where the weight is noise.
+        False where the weight is noise. A NaN is kept, so that a mask never hides it.
 
     Examples
     --------
@@ -28,8 +28,8 @@ def keep_mask(log_alpha: Array, threshold: float = THRESHOLD) -> Array:
     >>> keep_mask(numpy.asarray([-2.0, 3.0, 3.1]))
     array([ True,  True, False])
     """
-    array_namespace(log_alpha)
-    return log_alpha <= threshold
+    xp = array_namespace(log_alpha)
+    return xp.logical_not(log_alpha > threshold)
 
 
 def sparsity(keep: Array) -> Array:
