@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from vdcore.links import calculate_stats
+
 README = Path(__file__).parents[1] / "README.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
 SESSION = [block for block in BLOCKS if "torch" not in block and "jax" not in block]
@@ -21,7 +23,7 @@ def test_train_and_run_sparse(tmp_path, monkeypatch, capsys):
     assert len(SESSION) == 3
     assert session["scores"].shape == (len(x), 10)
     assert (session["scores"].argmax(axis=1) == t).mean() > 0.9
-    assert session["model"].calc_stats()["sparsity"] > 0.5
+    assert calculate_stats(session["model"])["sparsity"] > 0.5
     assert "main/W/Wnz" in capsys.readouterr().out
 
 

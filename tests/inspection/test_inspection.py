@@ -97,7 +97,7 @@ def test_summary_agrees_with_the_model(model, examples, tmp_path):
         expected = float((model(x).argmax(axis=1) != t).mean())
     assert summary.pruned_error == pytest.approx(expected)
     assert written["settings"] == {"seed": 3}
-    stats = model.calc_stats()
+    stats = L.calculate_stats(model)
     assert written["weight_ratio"] == pytest.approx(stats["W/Wnz"])
     assert sum(written["weights_kept"]) == summary.size.weights_kept
     names = {"model.npz", "model_sparse.npz", "log_alpha.png", "masks.png"}

@@ -2,6 +2,7 @@
 
 from vdcore.links.conversion import to_variational_dropout
 from vdcore.links.linear import Linear
+from vdcore.links.statistics import calculate_p, calculate_stats, get_vd_links
 from vdcore.links.variational_chain import VariationalDropoutChain
 from vdcore.links.variational_linear import VariationalDropoutLinear
 from vdcore.links.variational_link import VariationalLink
@@ -11,5 +12,8 @@ __all__ = [
     "VariationalDropoutChain",
     "VariationalDropoutLinear",
     "VariationalLink",
+    "calculate_p",
+    "calculate_stats",
+    "get_vd_links",
     "to_variational_dropout",
 ]

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from vdcore import functions as F
-from vdcore.arrays import Array, array_namespace, untraced
+from vdcore.arrays import Array, untraced
 from vdcore.chain import Chain
 from vdcore.configuration import config
 from vdcore.links.conversion import to_variational_dropout
+from vdcore.links.statistics import combined
 from vdcore.links.variational_link import VariationalLink
 from vdcore.reporter import report
 from vdcore.variational.counting import NetworkSize
@@ -138,17 +139,12 @@ class VariationalDropoutChain(Chain):
             if config.train and self.warm_up:
                 self.kl_coef = min(1.0, self.kl_coef + self.warm_up)
         if calc_stats:
-            observation |= self._stats(penalties)
+            observation |= combined(penalties)
         observation["loss"] = class_loss + kl if split_loss and add_kl else loss
         report({name: untraced(value) for name, value in observation.items()}, self)
         if split_loss:
             return class_loss, weighted_kl if add_kl else 0.0
         return loss
-
-    def calc_stats(self) -> dict[str, float]:
-        """Current mean_p, sparsity and W/Wnz as plain numbers."""
-        stats = self._stats([link.penalty(0.0)[1] for _, link in self._required()])
-        return {name: float(value) for name, value in stats.items()}
 
     def size(self) -> NetworkSize:
         """The five size measures of the pruned model; see :class:`NetworkSize`.
@@ -230,15 +226,3 @@ class VariationalDropoutChain(Chain):
             )
             raise RuntimeError(message)
         return 1 / self.num_examples
-
-    def _stats(self, penalties: list[Penalty]) -> dict[str, Array]:
-        total = sum(p.theta_gradient.size for p in penalties)
-        kept = sum(p.kept for p in penalties)
-        xp = array_namespace(kept)
-        one = xp.ones_like(kept)
-        ratio = xp.where(kept > 0, total / xp.maximum(kept, one), one * xp.inf)
-        return {
-            "mean_p": sum(p.rate_sum for p in penalties) / total,
-            "sparsity": 1 - kept / total,
-            "W/Wnz": ratio,
-        }

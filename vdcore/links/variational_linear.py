@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy
 
@@ -11,6 +11,9 @@ from vdcore.arrays import Array
 from vdcore.configuration import config
 from vdcore.links.linear import Linear
 from vdcore.links.variational_link import LOG_ALPHA_CLIP, VariationalLink
+
+if TYPE_CHECKING:
+    from vdcore.backends.sparse_backend import SparseModel
 
 
 class VariationalDropoutLinear(VariationalLink, Linear):
@@ -107,6 +110,15 @@ class VariationalDropoutLinear(VariationalLink, Linear):
         if link.b is not None:
             new.b.array = link.b.array + 0
         return new
+
+    def get_sparse_cpu_model(self, **options: Any) -> SparseModel:
+        """Return this layer alone as a sparse model for inference on the CPU.
+
+        See :func:`vdcore.backends.sparse_backend.to_cpu_sparse`.
+        """
+        from vdcore.backends.sparse_backend import to_cpu_sparse
+
+        return to_cpu_sparse(self, **options)
 
     def forward(self, x: Array) -> Array:
         """Map a batch, shape (batch, ...), to shape (batch, out_size)."""
