@@ -19,7 +19,7 @@ f = numpy.float32
 i = numpy.int32
 u64 = numpy.uint64
 
-PIECE = 32768  # elements that one entry of the sums covers
+PIECE = 4096  # elements summed in float32 before the sums are added in float64
 UNLIMITED = 80.0  # exp of it is finite in float32
 EPS = f(1e-8)
 TINY = f(1e-30)  # moments of masked weights die off: below, arithmetic slows down
@@ -81,9 +81,11 @@ def molchanov_penalty(
             la = -limit if raw < -limit else raw  # selects: NaN stays
             la = limit if la > limit else la
             inverse_alpha = exp(-la)
-            tail = ONE / (ONE + exp(K2_32 + K3_32 * la))
+            growth = exp(K2_32 + K3_32 * la)
             rate = ONE / (ONE + inverse_alpha)
-            slope = -HALF * (ONE - rate) - SLOPE * tail * (ONE - tail)
+            tail = ONE / (ONE + growth)
+            # Products, not 1 - rate and 1 - tail, which would cancel.
+            slope = -HALF * inverse_alpha * rate - SLOPE * (growth * tail) * tail
             counted = f(0) if raw > mask_above else ONE
             sloped = counted if abs(raw) < limit else f(0)
             value += counted * (HALF * log(ONE + inverse_alpha) + K1_32 * tail)
@@ -116,6 +118,7 @@ def exact_penalty(
             la = limit if la > limit else la
             inverse_alpha = exp(-la)
             rate = ONE / (ONE + inverse_alpha)
+            complement = SCALE / (inverse_alpha + SCALE)
             s = inverse_alpha / (inverse_alpha + SCALE)
             u = s + s - ONE
             p = COEFFICIENTS[0]
@@ -123,7 +126,8 @@ def exact_penalty(
             for k in range(1, COEFFICIENTS.size):
                 dp = dp * u + p
                 p = p * u + COEFFICIENTS[k]
-            slope = -HALF * (ONE - rate) - f(2) * s * s * (ONE - s) * (p + dp * s)
+            slope = -HALF * inverse_alpha * rate
+            slope -= f(2) * s * s * complement * (p + dp * s)
             counted = f(0) if raw > mask_above else ONE
             sloped = counted if abs(raw) < limit else f(0)
             value += counted * (HALF * log(ONE + inverse_alpha) + s * s * p)

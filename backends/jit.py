@@ -8,11 +8,16 @@ written. The environment variable ``VDCORE_NUMBA=0`` turns numba off.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import hashlib
 import os
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+import vdcore
 
 # Sums may be reordered and products fused into them, which vector code needs. Not
 # `True`: that would also let the compiler assume that no value is NaN or infinite.
@@ -81,6 +86,7 @@ class Kernel:
             raise RuntimeError(message)
         options = {"nogil": True, "fastmath": FASTMATH, "error_model": "numpy"}
         options |= self._options
+        _forget_outdated()
         try:
             return numba.njit(self._signatures, cache=True, **options)(self.function)
         except RuntimeError:  # numba found no place that it could write to
@@ -90,3 +96,30 @@ class Kernel:
     def _numba_type_(self) -> Any:
         """What numba asks of a global that the kernel it compiles refers to."""
         return self.compiled._numba_type_
+
+
+@functools.cache
+def _forget_outdated() -> None:
+    """Delete compiled code that other versions of the sources left.
+
+    Numba compiles a kernel again when the kernel's own file has changed, but knows
+    nothing of functions and constants that it takes from other files.
+    """
+    import numba
+
+    constants = Path(vdcore.__file__).parent / "variational" / "kl.py"
+    digest = hashlib.sha256()
+    for source in (*sorted(Path(__file__).parent.glob("*.py")), constants):
+        digest.update(source.read_bytes())
+    with contextlib.suppress(RuntimeError, OSError):  # no place, or a read-only one
+        folder = Path(numba.njit(cache=True)(_probe).stats.cache_path)
+        stamp = folder / "vdcore.stamp"
+        if not stamp.exists() or stamp.read_text() != digest.hexdigest():
+            folder.mkdir(parents=True, exist_ok=True)
+            for file in folder.glob("*.nb[ci]"):
+                file.unlink(missing_ok=True)
+            stamp.write_text(digest.hexdigest())
+
+
+def _probe() -> None:
+    """Asks numba where it keeps the code of this folder."""

@@ -5,8 +5,6 @@ It cannot do that with calls of the C library, so these are polynomials.
 
 from __future__ import annotations
 
-import math
-
 import numpy
 
 from vdcore.backends.jit import jit
@@ -33,7 +31,7 @@ def exp(x):
     """Exponential to a relative error of 1e-7; `x` limited to [-87, 88], NaN stays."""
     x = f(-87) if x < f(-87) else x
     x = f(88) if x > f(88) else x
-    n = math.floor(x * INVERSE_LOG2 + f(0.5))
+    n = numpy.floor(x * INVERSE_LOG2 + f(0.5))  # math.floor leads to float64
     r = x - n * LOG2_HIGH - n * LOG2_LOW
     p = ((((P5 * r + P4) * r + P3) * r + P2) * r + P1) * r + P0
     power_of_2 = i((i(n) + i(127)) << i(23)).view(numpy.float32)
@@ -44,7 +42,7 @@ def exp(x):
 def log(x):
     """Logarithm of a positive normal number to a relative error of 1e-7; NaN stays."""
     bits = f(x).view(numpy.int32)
-    n = (bits >> i(23)) - i(126)
+    n = i((bits >> i(23)) - i(126))
     r = i((bits & i(0x7FFFFF)) | i(0x3F000000)).view(numpy.float32)  # in [1/2, 1)
     low = r < SQRT_HALF
     exponent = f(n) - (f(1) if low else f(0))

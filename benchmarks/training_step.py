@@ -38,6 +38,7 @@ def main() -> None:
     check_same_mathematics(x, t)
     cases = {
         "vdcore VD": vdcore_step(x, t, variational=True),
+        "vdcore VD, 99 % masked": vdcore_step(x, t, variational=True, masked=True),
         "vdcore dense": vdcore_step(x, t, variational=False),
         "torch VD eager": torch_step(True),
         "torch VD eager, fused Adam": torch_step(True, fused=True),
@@ -103,12 +104,25 @@ def vdcore_model(variational):
     return LeNet300100()
 
 
-def vdcore_step(x, t, variational):
-    """One step of Adam on the batch, as a function of no arguments."""
+def vdcore_step(x, t, variational, masked=False):
+    """One step of Adam on the batch, as a function of no arguments.
+
+    With `masked`, 99 % of the weights are noise and masks are on, as in the later
+    epochs of a training.
+    """
+    import numpy
+
     import vdcore
 
     vdcore.seed(0)
     model = vdcore_model(variational)
+    if masked:
+        rng = numpy.random.default_rng(0)
+        for _, link in model.variational_links():
+            noise = rng.random(link.W.array.shape) < 0.99
+            link.W.array[noise] = 1e-4
+            link.log_sigma2.array[noise] = -8.0
+        model.set_mask_in_training(True)
     optimizer = vdcore.optimizers.Adam(1e-3).setup(model)
     return lambda: optimizer.update(model.calc_loss, x, t)
 

@@ -6,7 +6,7 @@ import importlib
 import os
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import array_api_compat
 import numpy
@@ -38,18 +38,27 @@ class Library(NamedTuple):
     asarray: Callable[[Any], Array]
     on_tape: bool
 
+    def call(self, function: Callable, *arrays: Array) -> Any:
+        """``function(*arrays)``, compiled by JAX: operation by operation it is slow."""
+        if self.name == "jax":
+            function = importlib.import_module("jax").jit(function)
+        return function(*arrays)
+
+
+def _skip(name: str, reason: str) -> NoReturn:
+    """Skip; fail where ``VDCORE_REQUIRE``, such as "torch jax", lists the library."""
+    if name in os.environ.get("VDCORE_REQUIRE", "").replace(",", " ").split():
+        pytest.fail(f"{reason}, and VDCORE_REQUIRE lists {name}", pytrace=False)
+    pytest.skip(reason)
+
 
 def _imported(name: str) -> Any:
-    """The module, or a skip; a failure where ``VDCORE_REQUIRE`` lists its name."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # theirs, not ours
             return importlib.import_module(name)
     except ImportError:
-        reason = f"{name} is not installed"
-        if name in os.environ.get("VDCORE_REQUIRE", "").replace(",", " ").split():
-            pytest.fail(f"{reason}, and VDCORE_REQUIRE lists it", pytrace=False)
-        pytest.skip(reason)
+        _skip(name, f"{name} is not installed")
 
 
 def _import_cupy() -> Any:
@@ -57,10 +66,7 @@ def _import_cupy() -> Any:
     try:
         cupy.zeros(1).get()
     except cupy.cuda.runtime.CUDARuntimeError as error:
-        reason = f"cupy is installed, but there is no usable GPU ({error})"
-        if "cupy" in os.environ.get("VDCORE_REQUIRE", "").replace(",", " ").split():
-            pytest.fail(f"{reason}, and VDCORE_REQUIRE lists it", pytrace=False)
-        pytest.skip(reason)
+        _skip("cupy", f"cupy is installed, but there is no usable GPU ({error})")
     return cupy
 
 
@@ -107,6 +113,12 @@ def library(request: pytest.FixtureRequest) -> Library:
 def tape_library(request: pytest.FixtureRequest) -> Library:
     """Each array library that the tape differentiates."""
     return make_library(request.param)
+
+
+@pytest.fixture
+def numba() -> Any:
+    """The module numba."""
+    return _imported("numba")
 
 
 @pytest.fixture

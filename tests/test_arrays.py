@@ -26,7 +26,9 @@ def test_namespace_is_that_of_the_arrays(library):
     x = library.asarray([1.0, 2.0])
     xp = array_namespace(None, x, 2.0, x)
     assert xp is library.xp
-    numpy.testing.assert_allclose(to_numpy(xp.exp(x)), numpy.exp([1.0, 2.0]), rtol=1e-15)
+    numpy.testing.assert_allclose(
+        to_numpy(xp.exp(x)), numpy.exp([1.0, 2.0]), rtol=1e-15
+    )
 
 
 def test_numpy_scalars_are_of_numpy():

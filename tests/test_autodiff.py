@@ -172,7 +172,9 @@ def test_a_primitive_of_ones_own(tape_library):
     def cube(x):
         return x * x * x
 
-    defvjp_argnums(cube, lambda argnums, y, args, kwargs: lambda g: [g * 3 * args[0] ** 2])
+    defvjp_argnums(
+        cube, lambda argnums, y, args, kwargs: lambda g: [g * 3 * args[0] ** 2]
+    )
     check_gradients(cube, [tape_library.asarray([1.0, -2.0])])
 
 
@@ -193,7 +195,9 @@ def test_memory_of_the_forward_pass_is_freed_without_the_collector():
 
 
 def test_unregistered_classes_are_refused(torch):
-    with pytest.raises(TypeError, match=r"torch.Tensor are not registered .* call vdcore"):
+    with pytest.raises(
+        TypeError, match=r"torch.Tensor are not registered .* call vdcore"
+    ):
         value_and_gradients(lambda x: x.sum(), [torch.ones(2)])
 
 
@@ -229,5 +233,7 @@ def test_check_gradients_finds_a_wrong_dtype():
     defvjp_argnums(
         identity, lambda argnums, y, args, kw: lambda g: [g.astype(numpy.float32)]
     )
-    with pytest.raises(AssertionError, match="gradient of array 0 must have shape and dt"):
+    with pytest.raises(
+        AssertionError, match="gradient of array 0 must have shape and dt"
+    ):
         check_gradients(identity, [numpy.ones(2)])

@@ -51,7 +51,9 @@ def test_unknown_settings_are_refused():
         lambda: setattr(config, "trian", False),
         lambda: using_config("trian", False).__enter__(),
     ):
-        with pytest.raises(AttributeError, match="no setting 'trian'; there are rng, tra"):
+        with pytest.raises(
+            AttributeError, match="no setting 'trian'; there are rng, tra"
+        ):
             attempt()
 
 

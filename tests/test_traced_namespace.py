@@ -37,7 +37,9 @@ FUNCTIONS = {
     "max over axis": lambda xp, x, y: xp.max(x, axis=1) * xp.max(y, axis=-1),
     "max keepdims": lambda xp, x, y: xp.max(x, axis=1, keepdims=True) - x,
     "reshape": lambda xp, x, y: xp.reshape(x, (3, 2)),
-    "permute_dims": lambda xp, x, y: xp.permute_dims(xp.reshape(x, (1, 2, 3)), (2, 0, 1)),
+    "permute_dims": lambda xp, x, y: xp.permute_dims(
+        xp.reshape(x, (1, 2, 3)), (2, 0, 1)
+    ),
     "matrix_transpose": lambda xp, x, y: xp.matrix_transpose(x),
     "broadcast_to": lambda xp, x, y: xp.broadcast_to(x, (4, 2, 3)),
     "expand_dims": lambda xp, x, y: xp.expand_dims(x, axis=1),

@@ -129,13 +129,16 @@ class GlorotUniform(LeCunNormal):
 
 
 def get_initializer(value: Any, default: Initializer) -> Initializer:
-    """An initializer from an initializer, a number, an array, or None (`default`)."""
+    """An initializer from an initializer, an array, None (`default`), or a number.
+
+    A number takes the dtype of `default`.
+    """
     if value is None:
         return default
     if isinstance(value, Initializer):
         return value
     if isinstance(value, (int, float)):
-        return Constant(value)
+        return Constant(value, default.dtype)
     if isinstance(value, numpy.ndarray):
         return Given(value)
     message = (

@@ -14,17 +14,17 @@ SCORES = numpy.asarray([[0.1, 0.7, 0.2], [3.0, 1.0, 2.0], [-1.0, -3.0, -2.0]])
 @pytest.mark.parametrize(
     ("labels", "share"), [([1, 0, 0], 1), ([1, 2, 0], 2 / 3), ([0, 1, 2], 0)]
 )
-def test_value(library, labels, share, label_dtype):
-    x = library.asarray(SCORES.astype(numpy.float32))
-    t = library.asarray(numpy.asarray(labels, label_dtype))
+def test_value(tape_library, labels, share, label_dtype):
+    x = tape_library.asarray(SCORES.astype(numpy.float32))
+    t = tape_library.asarray(numpy.asarray(labels, label_dtype))
     result = F.accuracy(x, t)
-    assert result.dtype == library.xp.float32
+    assert result.dtype == tape_library.xp.float32
     assert tuple(result.shape) == ()
     assert float(result) == pytest.approx(share, abs=1e-7)
 
 
 def test_more_classes_than_a_small_integer_holds():
-    """argmax is compared in a dtype that holds it."""
+    """The argmax is compared in a dtype that holds it."""
     scores = numpy.zeros((1, 300), numpy.float32)
     scores[0, 256] = 1
     assert float(F.accuracy(scores, numpy.asarray([0], numpy.uint8))) == 0

@@ -36,7 +36,9 @@ def test_gradients(tape_library, arrays):
     check_gradients(F.linear, [x, W])
     check_gradients(lambda W: F.linear(x, W, b), [W])
     check_gradients(lambda x, b: F.linear(x, W, b), [x, b])
-    check_gradients(lambda x: F.linear(x, W), [array_namespace(x).reshape(x, (4, 1, 5))])
+    check_gradients(
+        lambda x: F.linear(x, W), [array_namespace(x).reshape(x, (4, 1, 5))]
+    )
 
 
 def test_fused_is_the_composition(tape_library, arrays):
@@ -69,7 +71,10 @@ def test_flatten(tape_library, rng):
     x = tape_library.asarray(values)
     numpy.testing.assert_array_equal(to_numpy(F.flatten(x)), values.reshape(2, 12))
     check_gradients(F.flatten, [x])
-    assert tuple(F.flatten(tape_library.asarray(numpy.zeros((0, 2, 3)))).shape) == (0, 6)
+    assert tuple(F.flatten(tape_library.asarray(numpy.zeros((0, 2, 3)))).shape) == (
+        0,
+        6,
+    )
 
 
 def test_empty_batch(tape_library, arrays):
@@ -83,8 +88,8 @@ def test_wrong_shape_of_x(tape_library, arrays, shape):
     _, W, b = map(tape_library.asarray, arrays)
     x = tape_library.asarray(numpy.zeros(shape))
     expected = (
-        r"linear: `x` must have shape \(batch, 5\), or hold 5 numbers an example, to go "
-        r"with `W` of shape \(3, 5\); got "
+        r"linear: `x` must have shape \(batch, 5\), or hold 5 numbers an example, to "
+        r"go with `W` of shape \(3, 5\); got "
     )
     with pytest.raises(ValueError, match=expected):
         F.linear(x, W, b)
@@ -92,7 +97,9 @@ def test_wrong_shape_of_x(tape_library, arrays, shape):
 
 def test_wrong_shape_of_b(tape_library, arrays):
     x, W, _ = map(tape_library.asarray, arrays)
-    with pytest.raises(ValueError, match=r"linear: `b` must have shape \(3,\).*got \(5,\)"):
+    with pytest.raises(
+        ValueError, match=r"linear: `b` must have shape \(3,\).*got \(5,\)"
+    ):
         F.linear(x, W, tape_library.asarray(numpy.zeros(5)))
 
 
@@ -104,14 +111,16 @@ def test_wrong_dtype(tape_library, arrays, argument):
         x = tape_library.xp.astype(x, single)
     else:
         b = tape_library.xp.astype(b, single)
-    expected = rf"linear: `{argument}` must have the dtype of `W`, \S*float64, got \S*float3"
+    expected = (
+        rf"linear: `{argument}` must have the dtype of `W`, \S*float64, got \S*float3"
+    )
     with pytest.raises(TypeError, match=expected):
         F.linear(x, W, b)
 
 
 def test_integers_are_refused(tape_library, arrays):
     _, W, b = map(tape_library.asarray, arrays)
-    with pytest.raises(TypeError, match="got .*int64; convert the data once"):
+    with pytest.raises(TypeError, match=r"got .*int64; convert the data once"):
         F.linear(tape_library.asarray(numpy.ones((4, 5), numpy.int64)), W, b)
 
 
@@ -124,5 +133,7 @@ def test_mixed_libraries(library, arrays):
         (x, library.asarray(W), library.asarray(b)),
         (x, W, library.asarray(b)),
     ):
-        with pytest.raises(TypeError, match="all arrays must come from one library, got"):
+        with pytest.raises(
+            TypeError, match="all arrays must come from one library, got"
+        ):
             F.linear(*mixed)

@@ -53,7 +53,7 @@ def squared(function, *last):
 
 
 def test_reference_layer(library):
-    """Mean -1.5 and variance e^-2 + 4 (systems.md, B4)."""
+    """Mean -1.5 and variance e^-2 + 4, by hand."""
     values = [[1.0, 2.0]], [[0.5, -1.0]], [[-2.0, 0.0]], [0.25], [[2.0]]
     x, W, log_sigma2, b, noise = map(library.asarray, values)
     y = to_numpy(F.vd_linear(x, W, log_sigma2, b, noise)).item()
@@ -167,7 +167,8 @@ def test_kl_of_the_reference_layer(library, kl):
     la = -2 + 2 * math.log(2)
     if kl == "molchanov":
         expected = [
-            0.5 * math.log1p(math.exp(-a)) + 0.63576 / (1 + math.exp(1.8732 + 1.48695 * a))
+            0.5 * math.log1p(math.exp(-a))
+            + 0.63576 / (1 + math.exp(1.8732 + 1.48695 * a))
             for a in (la, 0)
         ]
     else:  # h 2F2(1, 1; 3/2, 2; -h) by its power series
@@ -194,7 +195,9 @@ def test_clip_limits_value_and_gradient(tape_library):
     value, (_, gradient) = value_and_gradients(
         lambda W, s: F.sparse_vd_kl(W, s, clip=8.0)[0], [W, log_sigma2]
     )
-    assert float(value) == pytest.approx(4.635899480 + 0.431238951 + 1.68369e-4, abs=2e-8)
+    assert float(value) == pytest.approx(
+        4.635899480 + 0.431238951 + 1.68369e-4, abs=2e-8
+    )
     numpy.testing.assert_allclose(to_numpy(gradient), [0, -0.35912773, 0], atol=2e-8)
 
 

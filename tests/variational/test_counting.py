@@ -29,7 +29,7 @@ def test_significand_bits(library):
     """Values of the released code of Louizos, Ullrich, Welling 2017."""
     variance = numpy.asarray([1, 0.2, 0.04, 0.01, 0.001, 1.234e-4, 1e-8])
     for dtype in ("float64", "float32"):
-        bits = significand_bits(library.asarray(variance.astype(dtype)))
+        bits = library.call(significand_bits, library.asarray(variance.astype(dtype)))
         assert bits.dtype == getattr(library.xp, dtype)
         assert to_numpy(bits).tolist() == [0, 1, 3, 5, 8, 11, 23]
 
@@ -105,7 +105,9 @@ def test_layers_that_are_smaller_dense_count_as_dense():
 
 def test_table(small):
     lines = str(small).splitlines()
-    assert lines[0].split() == "layer weights kept sparsity % inputs outputs bits".split()
+    assert (
+        lines[0].split() == "layer weights kept sparsity % inputs outputs bits".split()
+    )
     assert lines[1].split() == "/l1 4 / 12 66.67 2 / 3 3 / 4 10".split()
     assert lines[3] == "size at log alpha threshold 3:"
     figures = [line.split("  ")[-1].strip() for line in lines[4:]]
@@ -116,9 +118,13 @@ def test_table(small):
 
 def test_shapes_are_checked():
     keep = numpy.ones((2, 3), bool)
-    with pytest.raises(ValueError, match=r"layer_size: `theta` must .* \(2, 3\), got \(3"):
+    with pytest.raises(
+        ValueError, match=r"layer_size: `theta` must .* \(2, 3\), got \(3"
+    ):
         layer_size("/l", keep, numpy.ones((3, 2)))
-    with pytest.raises(ValueError, match="layer_size: `log_sigma2` must have the shape"):
+    with pytest.raises(
+        ValueError, match="layer_size: `log_sigma2` must have the shape"
+    ):
         layer_size("/l", keep, numpy.ones((2, 3)), numpy.ones(2))
     with pytest.raises(ValueError, match=r"two axes or more, got shape \(2,\)"):
         layer_size("/l", keep[:, 0], numpy.ones(2))

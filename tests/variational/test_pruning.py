@@ -29,12 +29,14 @@ def test_sparsity_is_the_share_removed(library):
 
 
 def test_sparsity_of_nothing_is_refused(library):
-    with pytest.raises(ValueError, match=r"sparsity: `keep` must have elements, .*\(0,"):
+    with pytest.raises(
+        ValueError, match=r"sparsity: `keep` must have elements, .*\(0,"
+    ):
         sparsity(library.asarray(numpy.zeros((0, 3), bool)))
 
 
 def test_dropout_rate(library):
-    """p = alpha / (1 + alpha): .952574 at log alpha 3, .95 at 2.944439."""
+    """Rate alpha / (1 + alpha): .952574 at log alpha 3, .95 at 2.944439."""
     la = numpy.asarray([-math.inf, -100.0, 0.0, 2.944439, 3.0, 100.0, math.inf])
     rate = to_numpy(dropout_rate(library.asarray(la)))
     expected = [0, math.exp(-100), 0.5, 0.95, 0.952574, 1, 1]

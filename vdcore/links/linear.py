@@ -55,7 +55,8 @@ class Linear(Link):
             if not nobias:
                 self.b = Parameter(
                     initializers.get_initializer(
-                        initial_bias, initializers.Constant(0)
+                        initial_bias,
+                        initializers.Constant(0, self.W.initializer.dtype),
                     ),
                     (self.out_size,),
                 )

@@ -131,13 +131,14 @@ class VariationalDropoutChain(Chain):
         observation = {"class": class_loss, "accuracy": F.accuracy(y, t)}
         coefficient = 1.0 if split_loss else self.kl_coef
         loss = class_loss
-        if add_kl or calc_stats:
-            kl, weighted_kl, penalties = self._kl(coefficient)
         if add_kl:
+            kl, weighted_kl, penalties = self._kl(coefficient)
             observation |= {"kl": kl, "kl_coef": self.kl_coef}
             loss = class_loss if split_loss else class_loss + weighted_kl
             if config.train and self.warm_up:
                 self.kl_coef = min(1.0, self.kl_coef + self.warm_up)
+        elif calc_stats:
+            penalties = [link.penalty(0.0)[1] for _, link in self._required()]
         if calc_stats:
             observation |= combined(penalties)
         observation["loss"] = class_loss + kl if split_loss and add_kl else loss

@@ -71,7 +71,9 @@ class VariationalDropoutLinear(VariationalLink, Linear):
         clip: float | None = LOG_ALPHA_CLIP,
         rng: numpy.random.Generator | None = None,
     ) -> None:
-        super().__init__(None, out_size or in_size, nobias, initialW, initial_bias)
+        if out_size is None:
+            in_size, out_size = None, in_size
+        super().__init__(None, out_size, nobias, initialW, initial_bias)
         self._setup_variational(
             p_threshold,
             loga_threshold,
@@ -81,8 +83,8 @@ class VariationalDropoutLinear(VariationalLink, Linear):
             clip,
             rng,
         )
-        if out_size is not None and in_size is not None:
-            self.initialize_params(in_size)
+        if in_size is not None:
+            self.initialize_params(self._check_size("in_size", in_size))
 
     def initialize_params(self, in_size: int, like: Array | None = None) -> None:
         """Make the parameters whose shape depends on the input's size."""

@@ -71,7 +71,8 @@ class VariationalLink(Link):
         with self.init_scope():
             self.log_sigma2 = Parameter(
                 initializers.get_initializer(
-                    initial_log_sigma2, initializers.Constant(INITIAL_LOG_SIGMA2)
+                    initial_log_sigma2,
+                    initializers.Constant(INITIAL_LOG_SIGMA2, self.W.initializer.dtype),
                 ),
                 decays=False,
             )

@@ -19,24 +19,24 @@ DEVICE = "stand-in:0"
 
 # Of the array API standard (2024.12), main namespace.
 FUNCTIONS = (
-    "abs acos acosh add all any arange argmax argmin argsort asarray asin asinh astype "
-    "atan atan2 atanh bitwise_and bitwise_invert bitwise_left_shift bitwise_or "
+    "abs acos acosh add all any arange argmax argmin argsort asarray asin asinh "
+    "astype atan atan2 atanh bitwise_and bitwise_invert bitwise_left_shift bitwise_or "
     "bitwise_right_shift bitwise_xor broadcast_arrays broadcast_to can_cast ceil clip "
     "concat conj copysign cos cosh count_nonzero cumulative_prod cumulative_sum diff "
     "divide empty empty_like equal exp expand_dims expm1 eye finfo flip floor "
-    "floor_divide full full_like greater greater_equal hypot iinfo imag isdtype isfinite "
-    "isinf isnan less less_equal linspace log log10 log1p log2 logaddexp logical_and "
-    "logical_not logical_or logical_xor matmul matrix_transpose max maximum mean "
-    "meshgrid min minimum moveaxis multiply negative nextafter nonzero not_equal ones "
-    "ones_like permute_dims positive pow prod real reciprocal remainder repeat reshape "
-    "result_type roll round searchsorted sign signbit sin sinh sort sqrt square squeeze "
-    "stack std subtract sum take take_along_axis tan tanh tensordot tile tril triu trunc "
-    "unique_all unique_counts unique_inverse unique_values unstack var vecdot where "
-    "zeros zeros_like"
+    "floor_divide full full_like greater greater_equal hypot iinfo imag isdtype "
+    "isfinite isinf isnan less less_equal linspace log log10 log1p log2 logaddexp "
+    "logical_and logical_not logical_or logical_xor matmul matrix_transpose max "
+    "maximum mean meshgrid min minimum moveaxis multiply negative nextafter nonzero "
+    "not_equal ones ones_like permute_dims positive pow prod real reciprocal "
+    "remainder repeat reshape result_type roll round searchsorted sign signbit sin "
+    "sinh sort sqrt square squeeze stack std subtract sum take take_along_axis tan "
+    "tanh tensordot tile tril triu trunc unique_all unique_counts unique_inverse "
+    "unique_values unstack var vecdot where zeros zeros_like"
 ).split()
 CONSTANTS = (
-    "bool complex64 complex128 e float32 float64 inf int8 int16 int32 int64 nan newaxis "
-    "pi uint8 uint16 uint32 uint64"
+    "bool complex64 complex128 e float32 float64 inf int8 int16 int32 int64 nan "
+    "newaxis pi uint8 uint16 uint32 uint64"
 ).split()
 
 
@@ -194,7 +194,7 @@ register_array_type(StandInArray)
 
 
 def register_array_api_strict() -> None:
-    """Put arrays of ``array_api_strict`` on the tape; it is a library for tests only."""
+    """Put arrays of ``array_api_strict``, a library for tests, on the tape."""
     import array_api_strict
 
     register_array_type(type(array_api_strict.empty(0)))
