@@ -112,7 +112,7 @@ def _forget_outdated() -> None:
     for source in (*sorted(Path(__file__).parent.glob("*.py")), constants):
         digest.update(source.read_bytes())
     with contextlib.suppress(RuntimeError, OSError):  # no place, or a read-only one
-        folder = Path(numba.njit(cache=True)(_probe).stats.cache_path)
+        folder = Path(str(numba.njit(cache=True)(_probe).stats.cache_path))
         stamp = folder / "vdcore.stamp"
         if not stamp.exists() or stamp.read_text() != digest.hexdigest():
             folder.mkdir(parents=True, exist_ok=True)

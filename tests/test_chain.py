@@ -130,3 +130,16 @@ def test_files_have_chainers_layout(tmp_path):
     serializers.load_npz(path, other)
     x = numpy.ones((2, 4), numpy.float32)
     numpy.testing.assert_array_equal(net(x), other(x))
+
+
+def test_a_link_held_twice_counts_once():
+    class Tied(Chain):
+        def __init__(self):
+            super().__init__()
+            with self.init_scope():
+                self.a = L.Linear(2, 2)
+                self.b = self.a
+
+    model = Tied()
+    assert len(list(model.links())) == 2
+    assert len(list(model.params())) == 2

@@ -79,8 +79,9 @@ def using_config(name: str, value: Any) -> Iterator[None]:
 def seed(value: int) -> None:
     """Make everything constructed from here on draw from one seed.
 
-    Links, initializers and iterators take a child of ``config.rng`` when they are
-    constructed, so one call at the top of a script makes a run repeatable.
+    Links and iterators take a child of ``config.rng`` when they are constructed, and
+    initializers when they make an array, so one call at the top of a script makes a
+    run repeatable.
     """
     config.rng = numpy.random.default_rng(value)
 

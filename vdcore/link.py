@@ -97,11 +97,18 @@ class Link:
         return (link for _, link in self.namedlinks())
 
     def namedlinks(self) -> Iterator[tuple[str, Link]]:
-        """Pairs of a path such as ``"/l1"`` and a link; this one is ``"/"``."""
-        yield "/", self
-        for child in self.children():
-            for path, link in child.namedlinks():
-                yield f"/{child.name}{path.rstrip('/')}", link
+        """Pairs of a path such as ``"/l1"`` and a link; this one is ``"/"``.
+
+        A link that is held twice is visited once.
+        """
+        return self._walk("", set())
+
+    def _walk(self, path: str, visited: set[int]) -> Iterator[tuple[str, Link]]:
+        if id(self) not in visited:
+            visited.add(id(self))
+            yield path or "/", self
+            for child in self.children():
+                yield from child._walk(f"{path}/{child.name}", visited)
 
     def cleargrads(self) -> None:
         """Forget all gradients."""

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
-from vdcore.arrays import Array, array_namespace, asarray_like
+from vdcore.arrays import Array, array_namespace, asarray_like, is_array, untraced
 from vdcore.autodiff import value_and_gradients
 from vdcore.configuration import using_config
 from vdcore.link import Link
@@ -171,19 +171,25 @@ def compute_gradients(
     def traced_loss(*traced: Array) -> Array:
         for parameter, array in zip(parameters, traced, strict=True):
             parameter.array = array
-        return lossfun(*args, **kwargs)
+        loss = lossfun(*args, **kwargs)
+        _check_finite(loss)
+        return loss
 
     try:
         loss, gradients = value_and_gradients(traced_loss, arrays)
     finally:
         for parameter, array in zip(parameters, arrays, strict=True):
             parameter.array = array
-    if not math.isfinite(float(loss)):
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.grad = gradient
+    return loss
+
+
+def _check_finite(loss: Array) -> None:
+    loss = untraced(loss)
+    if is_array(loss) and tuple(loss.shape) == () and not math.isfinite(float(loss)):
         message = (
             f"update: the loss is {float(loss)}; no parameter was changed. Lower the "
             "learning rate, clip the gradients, or look at the data"
         )
         raise NonFiniteLossError(message)
-    for parameter, gradient in zip(parameters, gradients, strict=True):
-        parameter.grad = gradient
-    return loss
