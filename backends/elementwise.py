@@ -152,6 +152,13 @@ def keep_mask(theta, log_sigma2, threshold, keep, first, last):
 
 
 @jit()
+def scale_by_exp(values, exponents):
+    """``values *= exp(exponents)``."""
+    for j in range(values.size):
+        values[j] *= exp(exponents[j])
+
+
+@jit()
 def add_noise(y, variance, noise, b):
     """``y += sqrt(variance + 1e-8) * noise + b`` and ``noise /= 2 sqrt(...)``."""
     for row in range(y.shape[0]):

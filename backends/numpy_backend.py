@@ -18,6 +18,9 @@ from vdcore.backends.jit import numba_or_none
 from vdcore.backends.masked_linear import kept_weights
 from vdcore.backends.threads import in_parallel, thread_count
 
+# Elements below which arrays may lie so close together in memory that compiled code,
+# which must allow for overlaps, sums them in another order.
+TINY = 256
 # To wake a thread takes up to 0.3 ms, as long as the KL of 100,000 weights does.
 PARALLEL_FROM = 256 * PIECE
 BLOCK = 8192  # elements of float32 that stay in the first-level cache, six arrays of it
@@ -60,7 +63,7 @@ def standard_normal(like, rng, shape):
 @kernels.sparse_vd_penalty.override("numpy")
 def sparse_vd_penalty(theta, log_sigma2, threshold, masked, kl, clip, scale):
     """Take float32, compiled or a cache block at a time."""
-    if not (
+    if theta.size < TINY or not (
         theta.dtype == log_sigma2.dtype == numpy.float32
         and theta.flags.c_contiguous
         and log_sigma2.flags.c_contiguous
@@ -145,14 +148,15 @@ def vd_linear_backward(gy, x, theta, log_sigma2, residual, threshold, need_x):
     if kept is not None:
         shape = theta.shape
         return *masked_linear.backward(kept, gy, gvariance, x, shape, need_x), gb
-    theta, sigma2 = _masked_posterior(theta, log_sigma2, keep)
     gtheta = gy.T @ x
     glog_sigma2 = gvariance.T @ numpy.square(x)
-    glog_sigma2 *= sigma2
+    elementwise.scale_by_exp(glog_sigma2.reshape(-1), log_sigma2.reshape(-1))
     if keep is not None:
         gtheta *= keep
+        glog_sigma2 *= keep
     gx = None
     if need_x:
+        theta, sigma2 = _masked_posterior(theta, log_sigma2, keep)
         gx = gvariance @ sigma2
         gx *= x
         gx *= 2

@@ -70,6 +70,8 @@ def main():
             f"| {numpy.mean([s['bits_ratio'] for s in summaries]):.0f} |"
         )
     panel.set_xscale("log")
+    panel.set_xticks(ticks := [10, 20, 30, 50, 70, 100, 150], map(str, ticks))
+    panel.minorticks_off()
     panel.set_xlabel("weights / weights left")
     panel.set_ylabel("test error, %")
     panel.set_title("LeNet-300-100 on MNIST")
