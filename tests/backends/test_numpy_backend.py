@@ -196,7 +196,10 @@ def test_the_sparse_path_is_taken_when_few_weights_are_left(rng):
     _, theta, log_sigma2, _, _ = vd_arguments(rng, (5, 50, 40))
     la = log_sigma2 - numpy.log(theta**2 + 1e-8)
     few = numpy.quantile(la, 0.05)
-    assert masked_linear.kept_weights(theta, log_sigma2, la <= few) is not None
+    kept = masked_linear.kept_weights(theta, log_sigma2, la <= few)
+    rows, columns = numpy.nonzero(la <= few)
+    numpy.testing.assert_array_equal(kept.columns, columns)
+    numpy.testing.assert_array_equal(kept.theta, theta[rows, columns])
     assert masked_linear.kept_weights(theta, log_sigma2, la <= 0) is None
 
 
