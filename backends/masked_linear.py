@@ -14,8 +14,11 @@ import numpy
 
 from vdcore.backends.elementwise import EPS, HALF, f
 from vdcore.backends.jit import jit
+from vdcore.backends.noisy_linear import feature_major
+from vdcore.backends.team import parallel_for, team
 
 MAX_DENSITY = 0.08  # above it, dense products are faster on AVX-512 cores
+EXAMPLES = 64  # that a thread takes at a time for the gradient by the input
 
 
 class Kept(NamedTuple):
@@ -46,13 +49,14 @@ def kept_weights(
 
 def forward(
     kept: Kept, x: numpy.ndarray, b: numpy.ndarray | None, noise: numpy.ndarray
-) -> numpy.ndarray:
-    """As ``kernels.vd_linear_forward``; `noise` becomes the residual."""
+) -> tuple[numpy.ndarray, numpy.ndarray]:
+    """As ``kernels.vd_linear_forward``; `noise` may become the residual."""
+    noise = numpy.require(noise.T, requirements=["C", "W"])
     y = numpy.empty_like(noise)
     if b is None:
-        b = numpy.zeros(y.shape[1], y.dtype)
-    _forward(*kept, numpy.ascontiguousarray(x.T), b, noise, y)
-    return y
+        b = numpy.zeros(len(y), y.dtype)
+    _forward(team(len(y)), *kept, feature_major(x), b, noise, y)
+    return y.T, noise.T
 
 
 def backward(
@@ -63,54 +67,86 @@ def backward(
     shape: tuple[int, int],
     need_x: bool,
 ) -> tuple[numpy.ndarray | None, numpy.ndarray, numpy.ndarray]:
-    """Gradients by x, theta and log_sigma2, as ``kernels.vd_linear_backward``."""
-    gtheta = numpy.zeros(shape, gy.dtype)
-    glog_sigma2 = numpy.zeros(shape, gy.dtype)
-    xt = numpy.ascontiguousarray(x.T)
-    gxt = numpy.zeros_like(xt) if need_x else xt[:0]
-    rows = (numpy.ascontiguousarray(g.T) for g in (gy, gvariance))
-    _backward(*kept, xt, *rows, gtheta, glog_sigma2, gxt)
-    return numpy.ascontiguousarray(gxt.T) if need_x else None, gtheta, glog_sigma2
+    """Gradients by x, theta and log_sigma2, as ``kernels.vd_linear_backward``.
+
+    `gy` and `gvariance` are feature-major.
+    """
+    gtheta, glog_sigma2 = numpy.empty(shape, gy.dtype), numpy.empty(shape, gy.dtype)
+    x = feature_major(x)
+    board = team(len(gy))
+    _backward_weights(board, *kept, x, gy, gvariance, gtheta, glog_sigma2)
+    if not need_x:
+        return None, gtheta, glog_sigma2
+    gx = numpy.empty_like(x)
+    _backward_input(board, *kept, x, gy, gvariance, gx)
+    return gx.T, gtheta, glog_sigma2
 
 
 @jit()
-def _forward(indptr, columns, theta, sigma2, xt, b, noise, y):
-    batch = xt.shape[1]
-    mean = numpy.empty(batch, numpy.float32)
-    variance = numpy.empty(batch, numpy.float32)
-    for o in range(indptr.size - 1):
-        mean[:] = b[o]
-        variance[:] = EPS
-        for q in range(indptr[o], indptr[o + 1]):
-            row, w, s = xt[columns[q]], theta[q], sigma2[q]
-            for j in range(batch):
-                value = row[j]
-                mean[j] += w * value
-                variance[j] += s * value * value
-        for j in range(batch):
-            std = math.sqrt(variance[j])
-            y[j, o] = mean[j] + std * noise[j, o]
-            noise[j, o] *= HALF / std
+def _forward(board, indptr, columns, theta, sigma2, x, b, noise, y):
+    arguments = (indptr, columns, theta, sigma2, x, b, noise, y)
+    parallel_for(board, len(y), _forward_unit, arguments)
 
 
 @jit()
-def _backward(
-    indptr, columns, theta, sigma2, xt, gyt, gvt, gtheta, glog_sigma2, gxt
+def _forward_unit(indptr, columns, theta, sigma2, x, b, noise, y, unit):
+    mean, draws = y[unit], noise[unit]
+    variance = numpy.empty(mean.size, numpy.float32)
+    mean[:] = b[unit]
+    variance[:] = EPS
+    for q in range(indptr[unit], indptr[unit + 1]):
+        row, w, s = x[columns[q]], theta[q], sigma2[q]
+        for j in range(mean.size):
+            mean[j] += w * row[j]
+            variance[j] += s * row[j] * row[j]
+    for j in range(mean.size):
+        std = math.sqrt(variance[j])
+        mean[j] += std * draws[j]
+        draws[j] *= HALF / std
+
+
+@jit()
+def _backward_weights(
+    board, indptr, columns, theta, sigma2, x, gy, gvariance, gtheta, glog_sigma2
 ):  # fmt: skip
-    batch = xt.shape[1]
-    for o in range(indptr.size - 1):
-        gy, gv = gyt[o], gvt[o]
-        for q in range(indptr[o], indptr[o + 1]):
-            row = xt[columns[q]]
-            by_mean, by_variance = f(0), f(0)
-            for j in range(batch):
-                by_mean += gy[j] * row[j]
-                by_variance += gv[j] * row[j] * row[j]
-            gtheta[o, columns[q]] = by_mean
-            glog_sigma2[o, columns[q]] = by_variance * sigma2[q]
-        if gxt.shape[0]:
-            for q in range(indptr[o], indptr[o + 1]):
-                row, target = xt[columns[q]], gxt[columns[q]]
-                w, s = theta[q], f(2) * sigma2[q]
-                for j in range(batch):
-                    target[j] += gy[j] * w + gv[j] * row[j] * s
+    arguments = (indptr, columns, sigma2, x, gy, gvariance, gtheta, glog_sigma2)
+    parallel_for(board, len(gy), _backward_weights_unit, arguments)
+
+
+@jit()
+def _backward_weights_unit(
+    indptr, columns, sigma2, x, gy, gvariance, gtheta, glog_sigma2, unit
+):  # fmt: skip
+    gm, gv = gy[unit], gvariance[unit]
+    gtheta[unit] = f(0)
+    glog_sigma2[unit] = f(0)
+    for q in range(indptr[unit], indptr[unit + 1]):
+        row = x[columns[q]]
+        by_mean, by_variance = f(0), f(0)
+        for j in range(row.size):
+            by_mean += gm[j] * row[j]
+            by_variance += gv[j] * row[j] * row[j]
+        gtheta[unit, columns[q]] = by_mean
+        glog_sigma2[unit, columns[q]] = by_variance * sigma2[q]
+
+
+@jit()
+def _backward_input(board, indptr, columns, theta, sigma2, x, gy, gvariance, gx):
+    parts = (x.shape[1] + EXAMPLES - 1) // EXAMPLES
+    arguments = (indptr, columns, theta, sigma2, x, gy, gvariance, gx)
+    parallel_for(board, parts, _backward_input_part, arguments)
+
+
+@jit()
+def _backward_input_part(
+    indptr, columns, theta, sigma2, x, gy, gvariance, gx, part
+):  # fmt: skip
+    left, right = part * EXAMPLES, min((part + 1) * EXAMPLES, x.shape[1])
+    gx[:, left:right] = f(0)
+    for unit in range(len(gy)):
+        gm, gv = gy[unit, left:right], gvariance[unit, left:right]
+        for q in range(indptr[unit], indptr[unit + 1]):
+            row, target = x[columns[q], left:right], gx[columns[q], left:right]
+            w, s = theta[q], f(2) * sigma2[q]
+            for j in range(row.size):
+                target[j] += gm[j] * w + gv[j] * row[j] * s

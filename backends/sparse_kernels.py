@@ -14,6 +14,7 @@ from numba.extending import intrinsic, models, register_model
 
 from vdcore.backends.jit import jit
 from vdcore.backends.sparse_layer import ACTIVATIONS
+from vdcore.backends.team import parallel_for
 from vdcore.backends.vector_math import exp
 
 # mypy: ignore-errors
@@ -308,3 +309,18 @@ def run(layers, indptr, indices, values, biases, runs, x, out, first, last):
             if layers[-1, 1] == SOFTMAX:
                 softmax(out[row + j])
         row += width
+
+
+@jit()
+def run_in_parts(
+    board, share, layers, indptr, indices, values, biases, runs, x, out
+):  # fmt: skip
+    """As :func:`run`, for all rows, `share` of them at a time."""
+    arguments = (share, layers, indptr, indices, values, biases, runs, x, out)
+    parallel_for(board, (len(x) + share - 1) // share, _run_part, arguments)
+
+
+@jit()
+def _run_part(share, layers, indptr, indices, values, biases, runs, x, out, part):
+    last = min((part + 1) * share, len(x))
+    run(layers, indptr, indices, values, biases, runs, x, out, part * share, last)

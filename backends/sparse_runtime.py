@@ -9,7 +9,6 @@ import numpy
 
 from vdcore.backends.jit import numba_or_none
 from vdcore.backends.sparse_layer import ACTIVATIONS, Layer, activate, shrink
-from vdcore.backends.threads import in_parallel
 
 Network = Callable[[numpy.ndarray], numpy.ndarray]  # (batch, in) to (batch, out)
 
@@ -123,8 +122,9 @@ def scipy_network(layers: Sequence[Layer], formats: Sequence[str]) -> Network:
 
 def compiled_layers(layers: Sequence[Layer], threads: int) -> Network:
     """Consecutive layers by one compiled call, from their kept weights."""
-    from vdcore.backends.sparse_kernels import SIDE
+    from vdcore.backends.sparse_kernels import SIDE, run_in_parts
     from vdcore.backends.sparse_kernels import run as kernel
+    from vdcore.backends.team import team
 
     first = layers[0].W
     runs, position = _runs(numpy.unique(first.indices), first.shape[1], SIDE)
@@ -151,12 +151,9 @@ def compiled_layers(layers: Sequence[Layer], threads: int) -> Network:
         if weights * batch < PARALLEL_FROM or threads == 1:
             call(*program, x, out, 0, batch)
         else:
-            blocks = -(-batch // BLOCK)
-            bounds = [BLOCK * (blocks * k // threads) for k in range(threads)]
-            in_parallel(
-                lambda first, last: call(*program, x, out, first, last),
-                [*bounds, batch],
-            )
+            # A few parts for each thread: one that starts late leaves more to others.
+            share = BLOCK * -(-batch // (4 * threads * BLOCK))
+            run_in_parts(team(-(-batch // share), threads), share, *program, x, out)
         return out
 
     return run

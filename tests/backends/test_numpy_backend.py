@@ -15,7 +15,7 @@ from vdcore import kernels
 from vdcore.backends import masked_linear, numpy_backend
 from vdcore.backends.elementwise import PIECE
 
-SIZES = (0, 1, 7, PIECE - 1, PIECE + 1, 5 * PIECE + 3)  # the last uses several threads
+SIZES = (0, 1, 7, PIECE - 1, PIECE + 1, 5 * PIECE + 3)
 
 
 @pytest.fixture(params=["numba", "without numba"])
@@ -26,14 +26,8 @@ def path(request, monkeypatch):
         monkeypatch.delenv("VDCORE_NUMBA", raising=False)
     else:
         monkeypatch.setenv("VDCORE_NUMBA", "0")
-    use_threads(monkeypatch, 2)
+    monkeypatch.setenv("VDCORE_NUM_THREADS", "2")
     return request.param
-
-
-def use_threads(monkeypatch, count):
-    """Let arrays of a few pieces be divided among threads."""
-    monkeypatch.setenv("VDCORE_NUM_THREADS", str(count))
-    monkeypatch.setattr(numpy_backend, "PARALLEL_FROM", 3 * PIECE)
 
 
 def as_double(arguments):
@@ -105,14 +99,21 @@ def test_penalty_of_any_layout(path, rng, layout, masked, clip, kl):
     assert_penalties_agree((theta, log_sigma2, 1.0, masked, kl, clip, 2.0), kl)
 
 
-def test_penalty_does_not_depend_on_the_number_of_threads(rng, monkeypatch):
-    arguments = (*posterior(rng, 5 * PIECE + 3), 3.0, False, "molchanov", 8.0, 1.0)
-    values = []
-    for threads in (1, 2):
-        use_threads(monkeypatch, threads)
-        values.append(kernels.sparse_vd_penalty(*arguments))
-    assert values[0].value == values[1].value
-    numpy.testing.assert_array_equal(values[0].theta_gradient, values[1].theta_gradient)
+def test_results_do_not_depend_on_the_number_of_threads(rng, monkeypatch):
+    penalized = (*posterior(rng, 5 * PIECE + 3), 3.0, False, "molchanov", 8.0, 1.0)
+    x, theta, log_sigma2, b, noise = vd_arguments(rng, (70, 50, 40))
+    results = []
+    for threads in ("1", "2", "3"):
+        monkeypatch.setenv("VDCORE_NUM_THREADS", threads)
+        layer = (x, theta, log_sigma2, b, noise.copy())
+        y, residual = kernels.vd_linear_forward(*layer, None)
+        gradients = kernels.vd_linear_backward(
+            y, x, theta, log_sigma2, residual, None, True
+        )
+        results.append([*kernels.sparse_vd_penalty(*penalized), y, *gradients])
+    for others in results[1:]:
+        for first, other in zip(results[0], others, strict=True):
+            numpy.testing.assert_array_equal(first, other)
 
 
 def test_statistics_and_masks_agree_on_the_threshold(path, rng):
@@ -161,7 +162,13 @@ def close(ours, theirs, rtol):
         {"shape": (1, 1, 1)},
         {"shape": (0, 4, 2)},
         {"shape": (9, 401, 301)},
+        {"shape": (16, 16, 1)},
+        {"shape": (17, 33, 7), "bias": False},
+        {"shape": (40, 37, 23), "layout": "strided"},
+        {"shape": (40, 37, 23), "layout": "Fortran"},
+        {"shape": (40, 37, 23), "layout": "read-only"},
         {"shape": (100, 784, 150)},
+        {"shape": (517, 784, 13)},  # several panels
     ],
     ids=str,
 )

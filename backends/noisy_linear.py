@@ -1,0 +1,225 @@
+"""The noisy linear layer in blocks: a few units, all that they need in the cache.
+
+Activations are feature-major, shape (features, batch), within and between layers: what
+one layer puts out is what the next one multiplies by, and each weight meets a
+contiguous row. A block of units takes its variances from their logarithms, multiplies
+means and variances by the batch, and adds the noise, before the next block begins.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy
+
+from vdcore.backends.elementwise import EPS, HALF, UNMASKED, f
+from vdcore.backends.jit import jit
+from vdcore.backends.product import LANES, ROWS, product
+from vdcore.backends.team import parallel_for, team
+from vdcore.backends.vector_math import exp, log
+
+# Numbers of the right factor that blocks share before they go on to its next columns:
+# so many stay in a second-level cache of 1 MiB.
+PANEL = 2**17
+MIN_SIZE = LANES  # of a batch, and of the input; smaller ones are left to NumPy
+
+
+def feature_major(x: numpy.ndarray) -> numpy.ndarray:
+    """Copy to shape (features, batch), unless `x` lies like that in memory."""
+    return numpy.ascontiguousarray(x.T)
+
+
+def forward(
+    x: numpy.ndarray,
+    theta: numpy.ndarray,
+    log_sigma2: numpy.ndarray,
+    b: numpy.ndarray | None,
+    noise: numpy.ndarray,
+    threshold: float | None,
+) -> tuple[numpy.ndarray, numpy.ndarray]:
+    """As ``kernels.vd_linear_forward``; `noise` may become the residual."""
+    x, noise = feature_major(x), numpy.require(noise.T, requirements=["C", "W"])
+    y = numpy.empty_like(noise)
+    if b is None:
+        b = numpy.zeros(len(y), y.dtype)
+    blocks, panels = _partition(y.shape, len(x))
+    _forward(
+        team(blocks * panels), blocks, panels, x, numpy.square(x), theta, log_sigma2, b,
+        noise, _limit(threshold), y,
+    )  # fmt: skip
+    return y.T, noise.T
+
+
+def backward(
+    gy: numpy.ndarray,
+    gvariance: numpy.ndarray,
+    x: numpy.ndarray,
+    theta: numpy.ndarray,
+    log_sigma2: numpy.ndarray,
+    threshold: float | None,
+    need_x: bool,
+) -> tuple[numpy.ndarray | None, numpy.ndarray, numpy.ndarray]:
+    """Gradients by x, theta and log_sigma2, as ``kernels.vd_linear_backward``.
+
+    `gy` and `gvariance` are feature-major.
+    """
+    examples = numpy.ascontiguousarray(x)
+    gtheta, glog_sigma2 = numpy.empty_like(theta), numpy.empty_like(theta)
+    blocks, panels = _partition(theta.shape, len(x))
+    _backward_weights(
+        team(blocks * panels), blocks, panels, gy, gvariance, examples,
+        numpy.square(examples), theta, log_sigma2, _limit(threshold), gtheta,
+        glog_sigma2,
+    )  # fmt: skip
+    if not need_x:
+        return None, gtheta, glog_sigma2
+    means, variances = numpy.empty_like(theta), numpy.empty_like(theta)
+    _posterior(team(len(theta)), theta, log_sigma2, _limit(threshold), means, variances)
+    x = feature_major(x)
+    gx = numpy.empty_like(x)
+    blocks, panels = _partition(gx.shape, len(gy))
+    _backward_input(
+        team(blocks * panels), blocks, panels, gy, gvariance, x, means, variances, gx
+    )
+    return gx.T, gtheta, glog_sigma2
+
+
+def _limit(threshold: float | None) -> numpy.float32:
+    return UNMASKED if threshold is None else f(threshold)
+
+
+def _partition(shape: tuple[int, int], depth: int) -> tuple[int, int]:
+    """Blocks of rows and panels of columns that a product of `shape` is divided into.
+
+    A panel has four vectors of columns at least.
+    """
+    height, columns = shape
+    panels = min(-(-depth * columns // PANEL), columns // (4 * LANES))
+    return -(-height // ROWS), max(panels, 1)
+
+
+@jit()
+def _bounds(part, blocks, panels, shape):
+    """Rows and columns of one part: top, bottom, left, right."""
+    height, columns = shape
+    panel, block = part // blocks, part % blocks
+    left = panel * columns // panels // LANES * LANES
+    right = (panel + 1) * columns // panels // LANES * LANES
+    if panel + 1 == panels:
+        right = columns
+    top = block * ROWS
+    return top, min(top + ROWS, height), left, right
+
+
+@jit()
+def _forward(
+    board, blocks, panels, x, x2, theta, log_sigma2, b, noise, threshold, y
+):  # fmt: skip
+    arguments = (blocks, panels, x, x2, theta, log_sigma2, b, noise, threshold, y)
+    parallel_for(board, blocks * panels, _forward_part, arguments)
+
+
+@jit()
+def _forward_part(
+    blocks, panels, x, x2, theta, log_sigma2, b, noise, threshold, y, part
+):  # fmt: skip
+    top, bottom, left, right = _bounds(part, blocks, panels, y.shape)
+    height, depth = bottom - top, len(x)
+    means = numpy.empty((height, depth), numpy.float32)
+    variances = numpy.empty((height, depth), numpy.float32)
+    for row in range(height):
+        weights, log_variances = theta[top + row], log_sigma2[top + row]
+        _kept(weights, log_variances, threshold, means[row], variances[row])
+    total = numpy.empty((height, right - left), numpy.float32)
+    product(means[:, 0:], x[:, left:right], y[top:bottom, left:right])
+    product(variances[:, 0:], x2[:, left:right], total[:, 0:])
+    for row in range(height):
+        mean, draws = y[top + row, left:right], noise[top + row, left:right]
+        variance, shift = total[row], b[top + row]
+        for j in range(mean.size):
+            std = math.sqrt(variance[j] + EPS)
+            mean[j] += std * draws[j] + shift
+            draws[j] *= HALF / std
+
+
+@jit()
+def _backward_weights(
+    board, blocks, panels, gy, gvariance, x, x2, theta, log_sigma2, threshold, gtheta,
+    glog_sigma2,
+):  # fmt: skip
+    arguments = (
+        blocks, panels, gy, gvariance, x, x2, theta, log_sigma2, threshold, gtheta,
+        glog_sigma2,
+    )  # fmt: skip
+    parallel_for(board, blocks * panels, _backward_weights_part, arguments)
+
+
+@jit()
+def _backward_weights_part(
+    blocks, panels, gy, gvariance, x, x2, theta, log_sigma2, threshold, gtheta,
+    glog_sigma2, part,
+):  # fmt: skip
+    top, bottom, left, right = _bounds(part, blocks, panels, gtheta.shape)
+    by_theta = gtheta[top:bottom, left:right]
+    product(gy[top:bottom, 0:], x[:, left:right], by_theta)
+    by_variance = glog_sigma2[top:bottom, left:right]
+    product(gvariance[top:bottom, 0:], x2[:, left:right], by_variance)
+    for row in range(top, bottom):
+        gw, gs = gtheta[row, left:right], glog_sigma2[row, left:right]
+        weights, log_variances = theta[row, left:right], log_sigma2[row, left:right]
+        if threshold == UNMASKED:
+            for j in range(gs.size):
+                gs[j] *= exp(log_variances[j])
+        else:
+            for j in range(gs.size):
+                la = log_variances[j] - log(weights[j] * weights[j] + EPS)
+                masked = la > threshold
+                gw[j] = f(0) if masked else gw[j]
+                gs[j] = f(0) if masked else gs[j] * exp(log_variances[j])
+
+
+@jit()
+def _posterior(board, theta, log_sigma2, threshold, means, variances):
+    arguments = (theta, log_sigma2, threshold, means, variances)
+    parallel_for(board, len(theta), _posterior_part, arguments)
+
+
+@jit()
+def _posterior_part(theta, log_sigma2, threshold, means, variances, row):
+    _kept(theta[row], log_sigma2[row], threshold, means[row], variances[row])
+
+
+@jit()
+def _backward_input(board, blocks, panels, gy, gvariance, x, means, variances, gx):
+    arguments = (blocks, panels, gy, gvariance, x, means, variances, gx)
+    parallel_for(board, blocks * panels, _backward_input_part, arguments)
+
+
+@jit()
+def _backward_input_part(
+    blocks, panels, gy, gvariance, x, means, variances, gx, part
+):  # fmt: skip
+    top, bottom, left, right = _bounds(part, blocks, panels, gx.shape)
+    by_variance = numpy.empty((bottom - top, right - left), numpy.float32)
+    product(means[:, top:bottom].T, gy[:, left:right], gx[top:bottom, left:right])
+    product(variances[:, top:bottom].T, gvariance[:, left:right], by_variance[:, 0:])
+    for row in range(top, bottom):
+        target, values = gx[row, left:right], x[row, left:right]
+        slopes = by_variance[row - top]
+        for j in range(target.size):
+            target[j] += f(2) * values[j] * slopes[j]
+
+
+@jit()
+def _kept(theta, log_sigma2, threshold, means, variances):
+    """Copy the weights of a unit, and their variances; 0 for those that are masked."""
+    if threshold == UNMASKED:
+        for j in range(theta.size):
+            means[j] = theta[j]
+            variances[j] = exp(log_sigma2[j])
+        return
+    for j in range(theta.size):
+        la = log_sigma2[j] - log(theta[j] * theta[j] + EPS)
+        masked = la > threshold
+        means[j] = f(0) if masked else theta[j]
+        variances[j] = f(0) if masked else exp(log_sigma2[j])

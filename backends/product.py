@@ -1,0 +1,153 @@
+"""Matrix products of few rows, whose results stay in vector registers while they grow.
+
+Part of compiled kernels that do more than a product with each block of rows: what they
+prepare for it and make of it never leaves the cache. Vector code is written out here,
+because no compiler keeps so many sums in registers of its own accord.
+"""
+
+from __future__ import annotations
+
+import platform
+
+from llvmlite import binding, ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from vdcore.backends.jit import jit
+
+# mypy: ignore-errors
+# Numba gives these functions their types, and intrinsics their arguments.
+
+
+def _registers() -> tuple[int, int]:
+    """Numbers of float32 in a vector register, and vectors in a row of sums."""
+    features = binding.get_host_cpu_features()
+    if features.get("avx512f"):
+        return 16, 4
+    if features.get("avx"):
+        return 8, 2
+    return (4, 4) if platform.machine() in ("arm64", "aarch64") else (4, 2)
+
+
+LANES, VECTORS = _registers()
+ROWS = 6  # the sums, a line of `b` and a number of `a` fill the registers
+BLOCK = LANES * VECTORS  # columns
+
+_INT, _INDEX, _FLOAT = ir.IntType(64), ir.IntType(32), ir.FloatType()
+_BYTES = ir.IntType(8).as_pointer()
+_VECTOR = ir.VectorType(_FLOAT, LANES)
+
+
+@jit()
+def product(a, b, c):
+    """``c[:] = a @ b`` with at most ROWS rows of `a` and at least LANES columns of `b`.
+
+    All are float32. The numbers in a row of `b`, and of `c`, lie side by side; `a` may
+    lie in any way. Some columns may be computed and written twice.
+    """
+    columns = b.shape[1]
+    column = 0
+    while columns - column >= BLOCK:
+        _tile(a, b, c, column, VECTORS)
+        column += BLOCK
+    vectors = (columns - column + LANES - 1) // LANES
+    column = columns - vectors * LANES
+    if column < 0:
+        _tile(a, b, c, 0, 1)
+        vectors -= 1
+        column += LANES
+    if vectors == 1:
+        _tile(a, b, c, column, 1)
+    elif vectors == 2:
+        _tile(a, b, c, column, 2)
+    elif vectors == 3:
+        _tile(a, b, c, column, 3)
+    elif vectors == 4:
+        _tile(a, b, c, column, 4)
+
+
+@intrinsic(prefer_literal=True)
+def _tile(typing_context, a, b, c, column, vectors):
+    """``c[:, j : j + n] = a @ b[:, j : j + n]`` with n = vectors * LANES."""
+    across = range(vectors.literal_value)
+
+    def generate(context, builder, signature, values):
+        arrays = [
+            context.make_array(array_type)(context, builder, value)
+            for array_type, value in zip(signature.args[:3], values[:3], strict=True)
+        ]
+        (a_row, a_step), (b_step, _), (c_row, _) = (
+            cgutils.unpack_tuple(builder, array.strides, 2) for array in arrays
+        )
+        count, depth = cgutils.unpack_tuple(builder, arrays[0].shape, 2)
+        a, b, c = (builder.bitcast(array.data, _BYTES) for array in arrays)
+        left = builder.mul(values[3], _INT(4))
+        b, c = builder.gep(b, [left]), builder.gep(c, [left])
+        # What lies beyond the last row is the last row again.
+        last = builder.sub(count, _INT(1))
+        rows = [
+            builder.select(builder.icmp_signed("<", _INT(row), last), _INT(row), last)
+            for row in range(ROWS)
+        ]
+        a_rows = [builder.gep(a, [builder.mul(row, a_row)]) for row in rows]
+        c_rows = [builder.gep(c, [builder.mul(row, c_row)]) for row in rows]
+
+        # for step in range(depth): sums += a[:, step] outer b[step]
+        before = builder.block
+        loop = builder.append_basic_block("step")
+        builder.branch(loop)
+        builder.position_at_end(loop)
+        step = builder.phi(_INT)
+        sums = [[builder.phi(_VECTOR) for _ in across] for _ in rows]
+        line = builder.gep(b, [builder.mul(step, b_step)])
+        factors = [
+            builder.load(_vector(builder, line, number), align=4) for number in across
+        ]
+        offset = builder.mul(step, a_step)
+        multiply_add = cgutils.get_or_insert_function(
+            builder.module,
+            ir.FunctionType(_VECTOR, [_VECTOR] * 3),
+            f"llvm.fmuladd.v{LANES}f32",
+        )
+        totals = []
+        for a_row, row in zip(a_rows, sums, strict=True):
+            place = builder.bitcast(builder.gep(a_row, [offset]), _FLOAT.as_pointer())
+            number = _broadcast(builder, builder.load(place))
+            totals.append(
+                [
+                    builder.call(multiply_add, [number, factor, total])
+                    for factor, total in zip(factors, row, strict=True)
+                ]
+            )
+        following = builder.add(step, _INT(1))
+        again = builder.icmp_signed("<", following, depth)
+        after = builder.append_basic_block("step.end")
+        builder.cbranch(again, loop, after)
+        step.add_incoming(_INT(0), before)
+        step.add_incoming(following, loop)
+        for row, results in zip(sums, totals, strict=True):
+            for total, result in zip(row, results, strict=True):
+                total.add_incoming(ir.Constant(_VECTOR, [0.0] * LANES), before)
+                total.add_incoming(result, loop)
+
+        builder.position_at_end(after)
+        for c_row, results in zip(c_rows, totals, strict=True):
+            for number, result in enumerate(results):
+                builder.store(result, _vector(builder, c_row, number), align=4)
+        return context.get_dummy_value()
+
+    return types.void(a, b, c, types.int64, vectors), generate
+
+
+def _vector(builder, start, number):
+    """Address of the vector that is `number` vectors from `start`."""
+    address = builder.gep(start, [_INT(4 * LANES * number)])
+    return builder.bitcast(address, _VECTOR.as_pointer())
+
+
+def _broadcast(builder, number):
+    empty = ir.Constant(_VECTOR, ir.Undefined)
+    first = builder.insert_element(empty, number, _INDEX(0))
+    everywhere = ir.Constant(ir.VectorType(_INDEX, LANES), [0] * LANES)
+    return builder.shuffle_vector(first, empty, everywhere)
