@@ -57,8 +57,21 @@ def array_namespace(*arrays: Any) -> Any:
     >>> array_namespace(numpy.ones(2), 3.0, None).sum(numpy.ones(2))
     np.float64(2.0)
     """
-    if set(map(type, arrays)) == {numpy.ndarray}:  # the hot path
-        return numpy_namespace
+    kinds = tuple(map(type, arrays))
+    known = _namespaces.get(kinds)
+    if known is not None:
+        return known
+    xp = _array_namespace(arrays)
+    # A traced NumPy array has a class of its own; those of other libraries share one.
+    if not any(kind.__module__ == "vdcore.autodiff" for kind in kinds):
+        _namespaces[kinds] = xp
+    return xp
+
+
+_namespaces: dict[tuple[type, ...], Any] = {}  # by the classes of the arguments
+
+
+def _array_namespace(arrays: tuple[Any, ...]) -> Any:
     traced = False
     raw = []
     for x in arrays:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from vdcore.arrays import Array, array_namespace
+from vdcore.arrays import Array, array_namespace, untraced
 from vdcore.autodiff import defvjp_argnums, primitive
 from vdcore.recording import recordable
 
@@ -70,6 +70,7 @@ def linear(x: Array, W: Array, b: Array | None = None) -> Array:
 def checked_input(operation: str, x: Array, W: Array, b: Array | None) -> Array:
     """`x` as (batch, in_size), after the shapes and dtypes have been checked."""
     array_namespace(x, W, b)
+    traced, (x, W, b) = x, map(untraced, (x, W, b))
     in_size = W.shape[1]
     shape = tuple(x.shape)
     if len(shape) < 2 or math.prod(shape[1:]) != in_size:
@@ -85,7 +86,7 @@ def checked_input(operation: str, x: Array, W: Array, b: Array | None) -> Array:
         )
         raise ValueError(message)
     check_dtypes(operation, W, x=x, b=b)
-    return x if len(shape) == 2 else flatten(x)
+    return traced if len(shape) == 2 else flatten(traced)
 
 
 def check_dtypes(operation: str, W: Array, **arrays: Array | None) -> None:

@@ -36,7 +36,8 @@ def softmax_cross_entropy(x: Array, t: Array) -> Array:
 
 def check_labels(operation: str, x: Array, t: Array) -> None:
     """Raise unless `t` holds one valid class index for each row of `x`."""
-    xp = array_namespace(untraced(x), t)
+    x = untraced(x)
+    xp = array_namespace(x, t)
     shape = tuple(x.shape)
     if len(shape) != 2 or tuple(t.shape) != shape[:1]:
         message = (

@@ -78,14 +78,14 @@ def vd_linear(
     """
     x = checked_input("vd_linear", x, W, b)
     check_posterior("vd_linear", W, log_sigma2)
-    expected = (x.shape[0], W.shape[0])
+    expected = (untraced(x).shape[0], untraced(W).shape[0])
     if tuple(noise.shape) != expected:
         message = (
             f"vd_linear: `noise` must have shape {expected}, got {tuple(noise.shape)}"
         )
         raise ValueError(message)
     array_namespace(x, noise)
-    check_dtypes("vd_linear", W, noise=noise)
+    check_dtypes("vd_linear", untraced(W), noise=noise)
     return _vd_linear(x, W, log_sigma2, b, noise, _ForwardPass(threshold))
 
 
@@ -147,6 +147,7 @@ def sparse_vd_kl(
 def check_posterior(operation: str, W: Array, log_sigma2: Array) -> None:
     """Raise unless the two arrays are of one library, shape and dtype."""
     array_namespace(W, log_sigma2)
+    W, log_sigma2 = untraced(W), untraced(log_sigma2)
     if tuple(log_sigma2.shape) != tuple(W.shape):
         message = (
             f"{operation}: `log_sigma2` must have the shape of `W`, "

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy
 
 from vdcore import functions as F
-from vdcore.arrays import Array
+from vdcore.arrays import Array, untraced
 from vdcore.configuration import config
 from vdcore.links.linear import Linear
 from vdcore.links.variational_link import LOG_ALPHA_CLIP, VariationalLink
@@ -128,7 +128,7 @@ class VariationalDropoutLinear(VariationalLink, Linear):
         b = None if self.b is None else self.b.array
         if not config.train:
             return F.linear(x, self.masked_W(), b)
-        noise = self.draw_noise((x.shape[0], self.out_size), like=x)
+        noise = self.draw_noise((untraced(x).shape[0], self.out_size), like=x)
         return F.vd_linear(
             x,
             self.W.array,
