@@ -6,7 +6,6 @@ import sys
 from typing import Any
 
 import array_api_compat
-import array_api_compat.numpy as numpy_namespace
 import numpy
 
 Array = Any  # an array of any array-API library, or a traced one
