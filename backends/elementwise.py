@@ -1,4 +1,4 @@
-"""Compiled float32 loops over weights: KL, masks, noise, loss, Adam.
+"""Compiled float32 loops over weights: KL, masks, loss, Adam.
 
 Logarithm and exponential are polynomials, because the compiler turns loops over them
 into vector code, which it cannot do with calls of the C library. For the same reason
@@ -18,7 +18,6 @@ from vdcore.variational.kl import EXACT_COEFFICIENTS, EXACT_SCALE, K1, K2, K3
 
 f = numpy.float32
 i = numpy.int32
-u64 = numpy.uint64
 
 PIECE = 4096  # elements summed in float32 before the sums are added in float64
 UNLIMITED = 80.0  # exp of it is finite in float32
@@ -29,40 +28,6 @@ ONE, HALF = f(1), f(0.5)
 K1_32, K2_32, K3_32, SLOPE = f(K1), f(K2), f(K3), f(K1 * K3)
 SCALE = f(EXACT_SCALE)
 COEFFICIENTS = numpy.asarray(EXACT_COEFFICIENTS[::-1], numpy.float32)
-
-# (sin(x) - x) / x^3 and (cos(x) - 1 + x^2/2) / x^4 on |x| <= pi/4, as polynomials of
-# x^2 with the coefficients of the Cephes library.
-S0, S1, S2 = f(-1.9515295891e-4), f(8.3321608736e-3), f(-1.6666654611e-1)
-C0, C1, C2 = f(2.443315711809948e-5), f(-1.388731625493765e-3), f(4.166664568298827e-2)
-
-
-@jit()
-def box_muller(words, normal):
-    """Pairs of standard normal numbers from 64 random bits each (Box, Muller 1958).
-
-    The first number of each pair fills the first half of `normal`. Uniform numbers have
-    24 bits, so that draws stay within 5.8 standard deviations.
-    """
-    half = words.size
-    first, second = normal[:half], normal[half:]
-    unit = f(2.0**-24)
-    # The angle 2 pi u is a quarter turn k plus x in [-pi/4, pi/4].
-    for j in range(half):
-        word = words[j]
-        u = f(i(word >> u64(40)) + i(1)) * unit
-        v = f(i((word >> u64(8)) & u64(0xFFFFFF))) * unit
-        radius = math.sqrt(f(-2) * log(u))
-        k = i(v * f(4) + HALF)
-        x = (v - f(k) * f(0.25)) * f(2 * math.pi)
-        z = x * x
-        sine = x + x * z * ((S0 * z + S1) * z + S2)
-        cosine = ONE - HALF * z + z * z * ((C0 * z + C1) * z + C2)
-        turned = (k & i(1)) == i(1)
-        a = sine if turned else cosine
-        b = cosine if turned else sine
-        first[j] = radius * (-a if ((k + i(1)) & i(2)) == i(2) else a)
-        if j < second.size:
-            second[j] = radius * (-b if (k & i(2)) == i(2) else b)
 
 
 @jit()

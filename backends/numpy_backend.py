@@ -19,6 +19,7 @@ if numba_or_none() is not None:
     from vdcore.backends import elementwise, masked_linear, noisy_linear
     from vdcore.backends.elementwise import PIECE
     from vdcore.backends.masked_linear import kept_weights
+    from vdcore.backends.normal import draw
     from vdcore.backends.team import team
 
 # Elements below which arrays may lie so close together in memory that compiled code,
@@ -42,16 +43,10 @@ def _compilable(arrays: Sequence[numpy.ndarray]) -> bool:
 
 @kernels.standard_normal.override("numpy")
 def standard_normal(like, rng, shape):
-    """Take float32 by Box and Muller, from the raw bits of the generator."""
-    bits = rng.bit_generator
-    has_32_bit_words = isinstance(bits, numpy.random.MT19937)
-    if like.dtype != numpy.float32 or has_32_bit_words or numba_or_none() is None:
+    """Take float32, from a key of 128 bits that the generator yields."""
+    if like.dtype != numpy.float32 or numba_or_none() is None:
         return kernels.standard_normal.generic(like, rng, shape)
-    noise = numpy.empty(shape[::-1], numpy.float32)  # as compiled layers read it
-    # 64 random bits make a pair; the last of an odd number is cut off.
-    words = bits.random_raw(-(-noise.size // 2))
-    elementwise.box_muller(words, noise.reshape(-1))
-    return noise.T
+    return draw(rng.bit_generator, shape[::-1]).T  # as compiled layers read it
 
 
 @kernels.sparse_vd_penalty.override("numpy")

@@ -12,7 +12,7 @@ import pytest
 from scipy import stats
 
 from vdcore import kernels
-from vdcore.backends import masked_linear, numpy_backend
+from vdcore.backends import masked_linear, normal, numpy_backend
 from vdcore.backends.elementwise import PIECE
 
 SIZES = (0, 1, 7, PIECE - 1, PIECE + 1, 5 * PIECE + 3)
@@ -278,20 +278,41 @@ def test_noise_is_standard_normal(path):
 
 
 def test_noise_is_uncorrelated(path):
-    """The two halves come from the same words; neighbours from neighbouring ones."""
-    n = 400_000
+    """Pairs of numbers in a piece come from the same words, and pieces from one key."""
+    n, piece = 400_000, 4096
     z = draws(n)
-    first, second = z[: n // 2], z[n // 2 :]
-    limit = 4 / math.sqrt(n // 2)
-    for a, b in ((first, second), (z[:-1], z[1:]), (first**2, second**2)):
+    limit = 4 / math.sqrt(n - piece)
+    for lag in (1, piece // 4, piece // 2, piece):
+        a, b = z[:-lag], z[lag:]
         assert abs(numpy.corrcoef(a, b)[0, 1]) < limit
+        assert abs(numpy.corrcoef(a**2, b**2)[0, 1]) < limit
+
+
+def test_draws_differ_from_one_another(path):
+    rng, like = numpy.random.default_rng(0), numpy.zeros(1, numpy.float32)
+    first, second = (kernels.standard_normal(like, rng, (9999,)) for _ in range(2))
+    assert abs(numpy.corrcoef(first, second)[0, 1]) < 4 / math.sqrt(9999)
 
 
 @pytest.mark.parametrize("bits", [numpy.random.Philox, numpy.random.MT19937])
 def test_noise_of_other_bit_generators(path, bits):
-    """MT19937 yields 32 random bits at a time, not 64."""
+    """MT19937 yields 32 random bits at a time, the others 64."""
     z = draws(100_000, bits=bits)
     assert stats.kstest(z, "norm").pvalue > 0.001
+
+
+def test_random_bits_are_those_of_philox(numba):
+    """Known answers of the Random123 library (philox4x32, 10 rounds)."""
+    digits_of_pi = (0x85A308D3, 0xA4093822, 0x299F31D0, 0x13198A2E, 0x03707344)
+    answers = {
+        (0, 0, 0, 0, 0): (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8),
+        digits_of_pi: (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1),
+    }
+    for (block, *key), expected in answers.items():
+        position = 0x243F6A88 if block else 0
+        words = numpy.zeros((4, 1), numpy.uint32)
+        normal.philox(position, block, numpy.asarray(key, numpy.uint64), *words)
+        assert tuple(words[:, 0]) == expected
 
 
 def test_noise_repeats_from_the_state_of_the_generator(path):
