@@ -103,6 +103,22 @@ def test_sdist_is_a_checkout_that_can_be_tested(distributions):
     } <= names
 
 
+def test_every_package_is_reachable_after_import_vdcore():
+    program = """
+import pkgutil
+import vdcore
+for module in pkgutil.iter_modules(vdcore.__path__):
+    if module.ispkg:
+        assert module.name in vdcore.__all__, module.name
+        print(getattr(vdcore, module.name).__name__)
+"""
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg", encoding="utf-8")
+    listed = config["options"]["packages"].split()
+    directly = [name for name in listed if name.count(".") == 1]
+    assert run_python("-c", program).split() == directly
+
+
 def test_import_vdcore_imports_no_other_library():
     program = f"""
 import sys

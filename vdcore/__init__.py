@@ -19,6 +19,7 @@ _SUBMODULES = (
     "datasets",
     "functions",
     "initializers",
+    "inspection",
     "iterators",
     "kernels",
     "links",
