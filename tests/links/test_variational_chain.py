@@ -176,6 +176,44 @@ def test_every_count_is_of_the_same_set_of_weights(data, model):
     assert size.threshold == 3
 
 
+@pytest.mark.parametrize("threshold", [-2.0, 0.0, 5.0, 9.0])
+def test_statistics_at_another_threshold(model, threshold):
+    """Log alpha lies in [-6, 6], and KL and mean rate have a clip of 8."""
+    model.l3.loga_threshold = 1.0  # overridden as well
+    oracle = Double(model)
+    la = numpy.concatenate([oracle.la(layer).ravel() for layer in oracle.layers])
+    assert abs(la - threshold).min() > 1e-4
+    kept = (la <= threshold).sum()
+    stats = L.calculate_stats(model, threshold)
+    assert stats["sparsity"] == pytest.approx(1 - kept / la.size, abs=1e-6)
+    assert stats["W/Wnz"] == pytest.approx(la.size / kept, rel=1e-6)
+    assert stats["mean_p"] == pytest.approx((1 / (1 + numpy.exp(-la))).mean(), rel=1e-5)
+    assert stats == L.calculate_stats(chain=model, threshold=threshold)
+
+
+def test_statistics_use_each_layers_own_threshold(model):
+    oracle = Double(model)
+    thresholds = (3.0, 3.0, 1.0)
+    model.l3.loga_threshold = thresholds[2]
+    kept = sum(
+        (oracle.la(layer) <= threshold).sum()
+        for layer, threshold in zip(oracle.layers, thresholds, strict=True)
+    )
+    assert kept < sum((oracle.la(layer) <= 3).sum() for layer in oracle.layers)
+    stats = L.calculate_stats(model)
+    assert stats["W/Wnz"] == pytest.approx(66 / kept, rel=1e-6)
+
+
+def test_flags_of_the_original(model):
+    """What a script of the original asks of every link."""
+    flagged = {
+        name: [path for path, link in model.namedlinks() if getattr(link, name, False)]
+        for name in ("is_variational_dropout", "is_variational_dropout_linear")
+    }
+    layers = ["/body/l1", "/body/l2", "/l3"]
+    assert flagged == dict.fromkeys(flagged, layers)
+
+
 def test_evaluation_is_of_the_masked_means(data, model):
     with vdcore.using_config("train", False):
         _, seen = observed(model, *data)
@@ -352,7 +390,7 @@ def test_a_model_without_variational_layers(data):
         ):
             call()
     with pytest.raises(
-        ValueError, match="calculate_stats: `link` must have variational"
+        ValueError, match="calculate_stats: `chain` must have variational"
     ):
         L.calculate_stats(model)
 

@@ -234,6 +234,17 @@ def test_training_state_continues_the_noise():
     numpy.testing.assert_array_equal(layer(X), other(X))
 
 
+def test_sparse_cpu_model_of_one_layer():
+    layer = layer_of()
+    sparse = layer.get_sparse_cpu_model(batch_size=1, threads=1)
+    numpy.testing.assert_allclose(sparse.predict(X), X @ (W * KEPT).T + B, rtol=1e-6)
+    assert [stored.kept for stored in sparse.layers] == [KEPT.sum()]
+    assert numpy.count_nonzero(layer.W.array) == W.size  # the layer is as before
+    for options in ({"threads": 0}, {"batch_size": 0}):  # they reach the export
+        with pytest.raises(ValueError, match="must be a positive integer"):
+            layer.get_sparse_cpu_model(**options)
+
+
 def test_copies_have_generators_of_their_own():
     layer = layer_of()
     other = layer.copy()

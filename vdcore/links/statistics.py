@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from vdcore import functions as F
 from vdcore import variational
 from vdcore.arrays import Array, array_namespace
 from vdcore.kernels import Penalty
@@ -21,13 +22,17 @@ def calculate_p(link: VariationalLink) -> Array:
     return variational.dropout_rate(link.log_alpha())
 
 
-def calculate_stats(link: Link) -> dict[str, float]:
+def calculate_stats(chain: Link, threshold: float | None = None) -> dict[str, float]:
     """Mean dropout rate, sparsity and compression of a model.
 
     Parameters
     ----------
-    link : Link
-        A model with variational layers. Each layer's own threshold counts.
+    chain : Link
+        A model with variational layers.
+    threshold : float, optional
+        Weights with log alpha above it count as noise. Default each layer's own
+        threshold, by which it prunes. (The Chainer original's is a dropout rate p;
+        that is ``log(p / (1 - p))`` here, 2.944 for .95.)
 
     Returns
     -------
@@ -40,14 +45,27 @@ def calculate_stats(link: Link) -> dict[str, float]:
     ValueError
         If there is no variational layer.
     """
-    penalties = [each.penalty(0.0)[1] for each in get_vd_links(link)]
+    penalties = [_penalty(each, threshold) for each in get_vd_links(chain)]
     if not penalties:
         message = (
-            f"calculate_stats: `link` must have variational layers, got a "
-            f"{type(link).__name__} without; call to_variational_dropout first"
+            f"calculate_stats: `chain` must have variational layers, got a "
+            f"{type(chain).__name__} without; call to_variational_dropout first"
         )
         raise ValueError(message)
     return {name: float(value) for name, value in combined(penalties).items()}
+
+
+def _penalty(link: VariationalLink, threshold: float | None) -> Penalty:
+    """The layer's statistics, and nothing of the KL that comes with them."""
+    _, penalty = F.sparse_vd_kl(
+        link.W.array,
+        link.log_sigma2.array,
+        threshold=link.loga_threshold if threshold is None else threshold,
+        kl=link.kl,
+        clip=link.clip,
+        scale=0.0,
+    )
+    return penalty
 
 
 def combined(penalties: Iterable[Penalty]) -> dict[str, Array]:

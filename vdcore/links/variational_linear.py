@@ -55,6 +55,8 @@ class VariationalDropoutLinear(VariationalLink, Linear):
     Molchanov, Ashukha, Vetrov, ICML 2017, section 4.
     """
 
+    is_variational_dropout_linear = True
+
     def __init__(
         self,
         in_size: int | None,

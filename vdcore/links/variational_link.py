@@ -37,7 +37,11 @@ class VariationalLink(Link):
         Limit of log alpha in the KL term.
     rng : numpy.random.Generator
         Source of the noise.
+    is_variational_dropout : bool
+        True: the original's flag, for code that asks any link for it.
     """
+
+    is_variational_dropout = True
 
     W: Parameter
     log_sigma2: Parameter
