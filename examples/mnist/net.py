@@ -35,3 +35,8 @@ class LeNet300100VD(L.VariationalDropoutChain, LeNet300100):
     def __init__(self, *, variational: dict | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.to_variational_dropout(**(variational or {}))
+
+
+# What --model chooses: the plain network and its variational form.
+MODELS: dict[str, tuple[Any, Any]] = {"lenet300100": (LeNet300100, LeNet300100VD)}
+MODELS["fc"] = MODELS["lenet300100"]

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from net import LeNet300100, LeNet300100VD
+from net import MODELS
 
 import vdcore
 from vdcore import (
@@ -53,7 +53,7 @@ def parse_args():
     add("-g", "--gpu", type=int, default=-1, help="GPU number; -1: CPU")
     add("-o", "--out", default="result/mnist", help="folder of everything written")
     add("-r", "--resume", default="", help="snapshot to continue from")
-    add("--model", default="lenet300100", choices=["fc", "lenet300100"])
+    add("--model", default="lenet300100", choices=MODELS)
     add("--dataset", default="mnist", choices=DATASETS)
     add("--seed", type=int, default=0)
     add(
@@ -115,10 +115,11 @@ def load_data(args):
 
 
 def build_model(args, num_examples):
+    plain, variational = MODELS[args.model]
     initialW = initializers.Normal(args.init_std)
     if args.dense:
-        return LeNet300100(initialW)
-    model = LeNet300100VD(
+        return plain(initialW)
+    model = variational(
         initialW=initialW,
         num_examples=num_examples,
         warm_up=0,

@@ -1,6 +1,7 @@
 """The example scripts run end to end, on data small enough for a test."""
 
 import gzip
+import importlib
 import json
 import os
 import struct
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import numpy
 import pytest
+
+from vdcore import Chain, links
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
@@ -94,6 +97,53 @@ def test_mnist_two_stage_recipe(tmp_path, mnist_root):
     with numpy.load(dense / "model.npz") as a, numpy.load(out / "model.npz") as b:
         for name in a:  # nothing is learned at a step size of 0
             numpy.testing.assert_array_equal(a[name], b[name], err_msg=name)
+
+
+@pytest.fixture
+def mnist_script(monkeypatch):
+    """The MNIST example as a module."""
+    monkeypatch.syspath_prepend(EXAMPLES / "mnist")
+    yield importlib.import_module("train_mnist")
+    for name in ("train_mnist", "net"):
+        del sys.modules[name]
+
+
+def parsed(module, monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["train_mnist.py", *arguments])
+    return module.parse_args()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "dense", "variational"),
+    [
+        ((), "LeNet300100", "LeNet300100VD"),
+        (("--model", "fc"), "LeNet300100", "LeNet300100VD"),
+        (("--model", "lenet300100"), "LeNet300100", "LeNet300100VD"),
+        (("--model", "small"), "Small", "SmallVD"),
+    ],
+)
+def test_mnist_model_is_the_one_asked_for(
+    mnist_script, monkeypatch, arguments, dense, variational
+):
+    class Small(Chain):
+        def __init__(self, initialW=None):
+            super().__init__()
+
+    class SmallVD(links.VariationalDropoutChain, Small):
+        def __init__(self, *, variational, **kwargs):
+            super().__init__(**kwargs)
+
+    monkeypatch.setitem(mnist_script.MODELS, "small", (Small, SmallVD))
+    args = parsed(mnist_script, monkeypatch, *arguments)
+    assert type(mnist_script.build_model(args, 100)).__name__ == variational
+    args = parsed(mnist_script, monkeypatch, "--dense", *arguments)
+    assert type(mnist_script.build_model(args, 100)).__name__ == dense
+
+
+def test_mnist_unknown_model_is_refused(mnist_script, monkeypatch, capsys):
+    with pytest.raises(SystemExit):
+        parsed(mnist_script, monkeypatch, "--model", "vgg")
+    assert "invalid choice: 'vgg'" in capsys.readouterr().err
 
 
 def test_mnist_without_data_says_what_to_do(tmp_path):
