@@ -161,6 +161,51 @@ def test_not_strict_keeps_own_values_and_leaves_entries_aside(tmp_path):
     assert loaded.values == {"b": 2, "c": 30}
 
 
+def test_not_strict_refuses_a_file_of_which_nothing_belongs_to_the_object(tmp_path):
+    save_npz(tmp_path / "other", State(**{f"layer{n}": n for n in range(7)}))
+    loaded = model(7.0)
+    expected = (
+        r"load_npz: `.*other` does not fit State: it has none of the entries "
+        r"'l1/W', 'l1/b', 'lr', 't', but 'layer0', .*'layer4' and 2 more\. "
+        r"Build the object as .*, or name the part of the file .* by `prefix`"
+    )
+    with pytest.raises(FileFormatError, match=expected):
+        load_npz(tmp_path / "other", loaded, strict=False)
+    assert flat(loaded) == flat(model(7.0))
+
+
+@pytest.mark.parametrize(
+    ("saved", "loaded", "found"),
+    [
+        (State(), State(a=1), "of the entries 'a', but none"),
+        (State(a=1), State(), "of the entries none, but 'a'"),
+    ],
+)
+def test_not_strict_refuses_when_one_of_them_is_empty(tmp_path, saved, loaded, found):
+    save_npz(tmp_path / "file", saved)
+    with pytest.raises(FileFormatError, match=f"it has none {found}"):
+        load_npz(tmp_path / "file", loaded, strict=False)
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_an_object_without_state_takes_a_file_without_entries(tmp_path, strict):
+    save_npz(tmp_path / "file", State())
+    load_npz(tmp_path / "file", State(), strict=strict)
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_prefix_that_no_entry_has_is_refused(tmp_path, strict):
+    save_npz(tmp_path / "snapshot", State(updater=State(model=model(2.0))))
+    loaded = model(7.0)
+    expected = (
+        r"load_npz: `.*snapshot` must have entries that start with `prefix` = "
+        r"'model/', got 'updater/model/l1/W', .*; give the prefix of one"
+    )
+    with pytest.raises(FileFormatError, match=expected):
+        load_npz(tmp_path / "snapshot", loaded, prefix="model/", strict=strict)
+    assert flat(loaded) == flat(model(7.0))
+
+
 def test_an_object_that_refuses_a_value_is_rolled_back(tmp_path):
     class Strict(State):
         def serialize(self, serializer):

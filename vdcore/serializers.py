@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import zipfile
 import zlib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,8 @@ def load_npz(
     strict : bool
         Refuse a file that lacks an entry or holds one that the object has no place
         for. Otherwise the object keeps its own value, and the entry is left aside.
-        An entry of another shape or dtype is an error in either case.
+        An entry of another shape or dtype, or a file of which nothing at all belongs
+        to the object, is an error in either case.
 
     Raises
     ------
@@ -94,11 +96,18 @@ def load_npz(
         If the file is damaged, cut short, no ``.npz``, holds a pickled object, or
         does not fit `obj`.
     """
+    found = read_npz(path)
     entries = {
         name.removeprefix(prefix): array
-        for name, array in read_npz(path).items()
+        for name, array in found.items()
         if name.startswith(prefix)
     }
+    if prefix and not entries:
+        message = (
+            f"load_npz: `{path}` must have entries that start with `prefix` = "
+            f"{prefix!r}, got {_listed(found)}; give the prefix of one of these"
+        )
+        raise FileFormatError(message)
     keeper = Keeper()
     obj.serialize(keeper)
     try:
@@ -117,6 +126,8 @@ def load_npz(
         )
         if strict:
             message += ", or pass strict=False to pass over what only one of them has"
+        else:
+            message += ", or name the part of the file that is meant by `prefix`"
         raise FileFormatError(message)
 
 
@@ -131,12 +142,23 @@ def _read(obj: Any, entries: dict[str, numpy.ndarray], strict: bool) -> list[str
     problems = list(reader.misfits)
     if strict:
         problems += [f"it has no entry {name!r}" for name in reader.missing]
+    elif entries.keys() | reader.asked and entries.keys().isdisjoint(reader.asked):
+        problems.append(
+            f"it has none of the entries {_listed(reader.asked)}, but "
+            f"{_listed(entries)}"
+        )
     if failure and not problems:  # otherwise it is a consequence of these
         problems.append(failure)
     if strict and not failure:
         unused = sorted(entries.keys() - reader.asked)
         problems += [f"nothing takes its entry {name!r}" for name in unused]
     return problems
+
+
+def _listed(names: Collection[str], most: int = 5) -> str:
+    """The first few of some entries' names, for an error text."""
+    shown = ", ".join(map(repr, sorted(names)[:most])) or "none"
+    return shown + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def read_npz(path: str | os.PathLike[str]) -> dict[str, numpy.ndarray]:

@@ -99,6 +99,13 @@ def test_mnist_two_stage_recipe(tmp_path, mnist_root):
             numpy.testing.assert_array_equal(a[name], b[name], err_msg=name)
 
 
+def test_mnist_pretrained_refuses_a_file_of_another_model(tmp_path, mnist_root):
+    foreign = tmp_path / "foreign.npz"
+    numpy.savez(foreign, **{"conv1/W": numpy.zeros((3, 3), "f4")})
+    with pytest.raises(AssertionError, match=r"foreign.npz` does not fit .*'conv1/W'"):
+        train_mnist(tmp_path / "out", mnist_root, "-e", 1, "--pretrained", foreign)
+
+
 @pytest.fixture
 def mnist_script(monkeypatch):
     """The MNIST example as a module."""
