@@ -17,13 +17,12 @@ from vdcore.backends.vector_math import exp, log
 from vdcore.variational.kl import EXACT_COEFFICIENTS, EXACT_SCALE, K1, K2, K3
 
 f = numpy.float32
-i = numpy.int32
 
 PIECE = 4096  # elements summed in float32 before the sums are added in float64
 UNLIMITED = 80.0  # exp of it is finite in float32
 UNMASKED = f(numpy.inf)  # a threshold that no weight exceeds
 EPS = f(1e-8)
-TINY = f(1e-30)  # moments of masked weights die off: below, arithmetic slows down
+SMALLEST = f(1e-30)  # moments of masked weights die off: below, arithmetic slows down
 ONE, HALF = f(1), f(0.5)
 K1_32, K2_32, K3_32, SLOPE = f(K1), f(K2), f(K3), f(K1 * K3)
 SCALE = f(EXACT_SCALE)
@@ -182,8 +181,8 @@ def _adam(parameter, gradient, m, v, step, beta1, beta2, eps, piece):
         g = gradient[j]
         new_m = beta1 * m[j] + (ONE - beta1) * g
         new_v = beta2 * v[j] + (ONE - beta2) * g * g
-        m[j] = new_m if abs(new_m) > TINY else f(0)
-        v[j] = new_v if new_v > TINY else f(0)
+        m[j] = new_m if abs(new_m) > SMALLEST else f(0)
+        v[j] = new_v if new_v > SMALLEST else f(0)
         parameter[j] -= step * new_m / (math.sqrt(new_v) + eps)
 
 

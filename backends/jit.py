@@ -44,7 +44,9 @@ def jit(*signatures: Any, **options: Any) -> Callable[[Callable], Kernel]:
         Numba signatures, to compile for these only and convert other arguments.
     **options
         Of ``numba.njit``, over the defaults: cached, without the interpreter's lock,
-        :data:`FASTMATH`, and division by zero as in C.
+        :data:`FASTMATH`, and division by zero as in C. Kernels outside this folder
+        that call kernels within need ``cache=False``: numba keeps them by the date of
+        their own file.
     """
     return lambda function: Kernel(function, signatures, options)
 
@@ -86,9 +88,12 @@ class Kernel:
             raise RuntimeError(message)
         options = {"nogil": True, "fastmath": FASTMATH, "error_model": "numpy"}
         options |= self._options
-        _forget_outdated()
+        # What was imported before a source changed must not be kept as made of it.
+        cache = options.pop("cache", True) and _version() == _IMPORTED
+        if cache:
+            _forget_outdated()
         try:
-            return numba.njit(self._signatures, cache=True, **options)(self.function)
+            return numba.njit(self._signatures, cache=cache, **options)(self.function)
         except RuntimeError:  # numba found no place that it could write to
             return numba.njit(self._signatures, **options)(self.function)
 
@@ -96,6 +101,19 @@ class Kernel:
     def _numba_type_(self) -> Any:
         """What numba asks of a global that the kernel it compiles refers to."""
         return self.compiled._numba_type_
+
+
+def _version() -> str:
+    """What tells these sources from others: names, sizes and dates of the files."""
+    constants = Path(vdcore.__file__).parent / "variational" / "kl.py"
+    digest = hashlib.sha256()
+    for source in (*sorted(Path(__file__).parent.glob("*.py")), constants):
+        status = source.stat()
+        digest.update(f"{source} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+_IMPORTED = _version()
 
 
 @functools.cache
@@ -107,18 +125,14 @@ def _forget_outdated() -> None:
     """
     import numba
 
-    constants = Path(vdcore.__file__).parent / "variational" / "kl.py"
-    digest = hashlib.sha256()
-    for source in (*sorted(Path(__file__).parent.glob("*.py")), constants):
-        digest.update(source.read_bytes())
     with contextlib.suppress(RuntimeError, OSError):  # no place, or a read-only one
         folder = Path(str(numba.njit(cache=True)(_probe).stats.cache_path))
         stamp = folder / "vdcore.stamp"
-        if not stamp.exists() or stamp.read_text() != digest.hexdigest():
+        if not stamp.exists() or stamp.read_text() != _IMPORTED:
             folder.mkdir(parents=True, exist_ok=True)
             for file in folder.glob("*.nb[ci]"):
                 file.unlink(missing_ok=True)
-            stamp.write_text(digest.hexdigest())
+            stamp.write_text(_IMPORTED)
 
 
 def _probe() -> None:

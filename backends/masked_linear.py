@@ -34,9 +34,9 @@ def kept_weights(
     theta: numpy.ndarray, log_sigma2: numpy.ndarray, keep: numpy.ndarray
 ) -> Kept | None:
     """The weights that a mask keeps; None if they are too many for this to pay."""
-    positions = numpy.flatnonzero(keep)
-    if positions.size > MAX_DENSITY * theta.size:
+    if numpy.count_nonzero(keep) > MAX_DENSITY * keep.size:
         return None
+    positions = numpy.flatnonzero(keep)
     out_size, in_size = theta.shape
     starts = numpy.arange(out_size + 1) * in_size
     return Kept(

@@ -7,6 +7,7 @@ number of threads, so neither do results.
 
 from __future__ import annotations
 
+import importlib.metadata
 from collections.abc import Sequence
 
 import numpy
@@ -15,7 +16,8 @@ from vdcore import kernels
 from vdcore.backends.jit import numba_or_none
 from vdcore.backends.threads import thread_count
 
-if numba_or_none() is not None:
+COMPILED = numba_or_none() is not None
+if COMPILED:
     from vdcore.backends import elementwise, masked_linear, noisy_linear
     from vdcore.backends.elementwise import PIECE
     from vdcore.backends.masked_linear import kept_weights
@@ -24,19 +26,20 @@ if numba_or_none() is not None:
 
 # Elements below which arrays may lie so close together in memory that compiled code,
 # which must allow for overlaps, sums them in another order.
-TINY = 256
+SMALLEST = 256
 BLOCK = 8192  # elements of float32 that stay in the first-level cache, six arrays of it
 
 
 def description() -> str:
     """Which path the hot operations take, in words for a report."""
-    numba = numba_or_none()
-    path = "NumPy, cache-blocked" if numba is None else f"numba {numba.__version__}"
+    path = "NumPy, cache-blocked"
+    if COMPILED:
+        path = f"numba {importlib.metadata.version('numba')}"
     return f"{path}, {thread_count()} threads"
 
 
 def _compilable(arrays: Sequence[numpy.ndarray]) -> bool:
-    return numba_or_none() is not None and all(
+    return COMPILED and all(
         x.dtype == numpy.float32 and x.flags.c_contiguous for x in arrays
     )
 
@@ -44,7 +47,7 @@ def _compilable(arrays: Sequence[numpy.ndarray]) -> bool:
 @kernels.standard_normal.override("numpy")
 def standard_normal(like, rng, shape):
     """Take float32, from a key of 128 bits that the generator yields."""
-    if like.dtype != numpy.float32 or numba_or_none() is None:
+    if like.dtype != numpy.float32 or not COMPILED:
         return kernels.standard_normal.generic(like, rng, shape)
     return draw(rng.bit_generator, shape[::-1]).T  # as compiled layers read it
 
@@ -52,7 +55,7 @@ def standard_normal(like, rng, shape):
 @kernels.sparse_vd_penalty.override("numpy")
 def sparse_vd_penalty(theta, log_sigma2, threshold, masked, kl, clip, scale):
     """Take float32, compiled or a cache block at a time."""
-    if theta.size < TINY or not (
+    if theta.size < SMALLEST or not (
         theta.dtype == log_sigma2.dtype == numpy.float32
         and theta.flags.c_contiguous
         and log_sigma2.flags.c_contiguous
@@ -63,7 +66,7 @@ def sparse_vd_penalty(theta, log_sigma2, threshold, masked, kl, clip, scale):
     by_theta = numpy.empty_like(theta)
     by_log_sigma2 = numpy.empty_like(theta)
     arrays = [x.reshape(-1) for x in (theta, log_sigma2, by_theta, by_log_sigma2)]
-    if numba_or_none() is None:
+    if not COMPILED:
         options = (threshold, masked, kl, clip, scale)
         value, rate_sum, kept = _penalty_in_blocks(arrays, options)
     else:
@@ -108,7 +111,7 @@ def vd_linear_forward(x, theta, log_sigma2, b, noise, threshold):
 @kernels.vd_linear_backward.override("numpy")
 def vd_linear_backward(gy, x, theta, log_sigma2, residual, threshold, need_x):
     """Take float32; over the kept weights alone once masks have left few."""
-    if not _blockable(x, theta, log_sigma2, residual):
+    if not _blockable(x, theta, log_sigma2, residual) or gy.dtype != numpy.float32:
         return kernels.vd_linear_backward.generic(
             gy, x, theta, log_sigma2, residual, threshold, need_x
         )
@@ -131,6 +134,7 @@ def _blockable(x, theta, log_sigma2, noise):
         _compilable([theta, log_sigma2])
         and x.dtype == noise.dtype == numpy.float32
         and min(x.shape) >= noisy_linear.MIN_SIZE
+        and theta.size > 0
     )
 
 
@@ -153,7 +157,7 @@ def _kept_weights(theta, log_sigma2, threshold):
 @kernels.softmax_cross_entropy.override("numpy")
 def softmax_cross_entropy(logits, t):
     """Take float32."""
-    if numba_or_none() is None or logits.dtype != numpy.float32:
+    if not COMPILED or logits.dtype != numpy.float32:
         return kernels.softmax_cross_entropy.generic(logits, t)
     logits = numpy.ascontiguousarray(logits)
     gradient = numpy.empty_like(logits)

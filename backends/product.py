@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import platform
 
-from llvmlite import binding, ir
+from llvmlite import ir
 from numba import types
-from numba.core import cgutils
+from numba.core import cgutils, errors
+from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
 from vdcore.backends.jit import jit
+from vdcore.backends.lanes import broadcast
 
 # mypy: ignore-errors
 # Numba gives these functions their types, and intrinsics their arguments.
@@ -22,19 +24,20 @@ from vdcore.backends.jit import jit
 
 def _registers() -> tuple[int, int]:
     """Numbers of float32 in a vector register, and vectors in a row of sums."""
-    features = binding.get_host_cpu_features()
-    if features.get("avx512f"):
+    # Of the processor that numba compiles for, by which it also keeps compiled code.
+    _, _, features = cpu_target.target_context.codegen().magic_tuple()
+    if "+avx512f" in features:
         return 16, 4
-    if features.get("avx"):
+    if "+avx" in features:
         return 8, 2
-    return (4, 4) if platform.machine() in ("arm64", "aarch64") else (4, 2)
+    return (4, 4) if platform.machine().lower() in ("arm64", "aarch64") else (4, 2)
 
 
 LANES, VECTORS = _registers()
 ROWS = 6  # the sums, a line of `b` and a number of `a` fill the registers
 BLOCK = LANES * VECTORS  # columns
 
-_INT, _INDEX, _FLOAT = ir.IntType(64), ir.IntType(32), ir.FloatType()
+_INT, _FLOAT = ir.IntType(64), ir.FloatType()
 _BYTES = ir.IntType(8).as_pointer()
 _VECTOR = ir.VectorType(_FLOAT, LANES)
 
@@ -70,6 +73,9 @@ def product(a, b, c):
 @intrinsic(prefer_literal=True)
 def _tile(typing_context, a, b, c, column, vectors):
     """``c[:, j : j + n] = a @ b[:, j : j + n]`` with n = vectors * LANES."""
+    if not all(x.dtype == types.float32 and x.ndim == 2 for x in (a, b, c)):
+        message = f"product: matrices must be of float32, got {a}, {b}, {c}"
+        raise errors.TypingError(message)
     across = range(vectors.literal_value)
 
     def generate(context, builder, signature, values):
@@ -113,7 +119,7 @@ def _tile(typing_context, a, b, c, column, vectors):
         totals = []
         for a_row, row in zip(a_rows, sums, strict=True):
             place = builder.bitcast(builder.gep(a_row, [offset]), _FLOAT.as_pointer())
-            number = _broadcast(builder, builder.load(place))
+            number = broadcast(builder, builder.load(place), _VECTOR)
             totals.append(
                 [
                     builder.call(multiply_add, [number, factor, total])
@@ -144,10 +150,3 @@ def _vector(builder, start, number):
     """Address of the vector that is `number` vectors from `start`."""
     address = builder.gep(start, [_INT(4 * LANES * number)])
     return builder.bitcast(address, _VECTOR.as_pointer())
-
-
-def _broadcast(builder, number):
-    empty = ir.Constant(_VECTOR, ir.Undefined)
-    first = builder.insert_element(empty, number, _INDEX(0))
-    everywhere = ir.Constant(ir.VectorType(_INDEX, LANES), [0] * LANES)
-    return builder.shuffle_vector(first, empty, everywhere)

@@ -13,6 +13,7 @@ from numba import types
 from numba.extending import intrinsic, models, register_model
 
 from vdcore.backends.jit import jit
+from vdcore.backends.lanes import broadcast, indices
 from vdcore.backends.sparse_layer import ACTIVATIONS
 from vdcore.backends.team import parallel_for
 from vdcore.backends.vector_math import exp
@@ -49,17 +50,6 @@ class _LanesModel(models.PrimitiveModel):
         super().__init__(manager, lanes, lanes.vector)
 
 
-def _indices(numbers):
-    index = ir.IntType(32)
-    return ir.Constant(ir.VectorType(index, len(numbers)), numbers)
-
-
-def _splat(builder, value, vector):
-    empty = ir.Constant(vector, ir.Undefined)
-    first = builder.insert_element(empty, value, ir.IntType(32)(0))
-    return builder.shuffle_vector(first, empty, _indices([0] * vector.count))
-
-
 def _pointer(context, builder, array_type, array, offset, vector):
     data = context.make_array(array_type)(context, builder, array).data
     return builder.bitcast(builder.gep(data, [offset]), vector.as_pointer())
@@ -71,7 +61,7 @@ def splat(typing_context, value, width):
     lanes = Lanes(width.literal_value)
 
     def generate(context, builder, signature, args):
-        return _splat(builder, args[0], lanes.vector)
+        return broadcast(builder, args[0], lanes.vector)
 
     return lanes(value, width), generate
 
@@ -95,7 +85,7 @@ def add_scaled(typing_context, lanes, scale, values):
 
     def generate(context, builder, signature, args):
         total, scale, values = args
-        scales = _splat(builder, scale, lanes.vector)
+        scales = broadcast(builder, scale, lanes.vector)
         product = builder.fmul(scales, values, flags=("contract",))
         return builder.fadd(total, product, flags=("contract",))
 
@@ -135,11 +125,11 @@ def transpose(typing_context, source, start, pitch, target, to, to_pitch):
         for half in (SIDE // 2, SIDE // 4, SIDE // 8):
             # Swap the off-diagonal quarters of squares of side 2 * half.
             left = [c + (SIDE - half if c & half else 0) for c in range(SIDE)]
-            right = _indices([c + half for c in left])
+            right = indices([c + half for c in left])
             for r in range(SIDE):
                 if not r & half:
                     pair = rows[r], rows[r + half]
-                    rows[r] = builder.shuffle_vector(*pair, _indices(left))
+                    rows[r] = builder.shuffle_vector(*pair, indices(left))
                     rows[r + half] = builder.shuffle_vector(*pair, right)
         targets = pointers(target, *args[3:])
         for row, pointer in zip(rows, targets, strict=True):

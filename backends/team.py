@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import platform
 import threading
-from functools import cache
 from queue import SimpleQueue
 
 import numpy
@@ -27,17 +26,21 @@ from vdcore.backends.threads import thread_count
 # mypy: ignore-errors
 # Numba gives these functions their types, and intrinsics their arguments.
 
-# What the places of a board hold, each in a cache line pair of its own or written
-# together: parts that nobody has taken yet, parts finished, the function that does a
-# part with the address of its arguments, whether the team is at work, members asleep.
-TODO, DONE, BODY, ARGUMENTS, BUSY, ASLEEP = 0, 16, 32, 33, 48, 64
+# What the places of a board hold: parts that nobody has taken yet, parts finished and
+# parts that failed, the function that does a part with the address of its arguments,
+# whether the team is at work, members asleep. What many threads write lies cache lines
+# apart.
+TODO, DONE, FAILED, BODY, ARGUMENTS, BUSY, ASLEEP = 0, 16, 17, 32, 33, 48, 64
 PLACES = 80
-PATIENCE = 20_000  # glances at an empty board before a member sleeps
+FAILURE = "a thread could not allocate memory"
+PATIENCE = 4_000  # glances at an empty board before a member sleeps: a millisecond
 GLANCES = 2_000  # of them before it lets other threads run between two
 
 _INT = ir.IntType(64)
-_PART = ir.FunctionType(ir.VoidType(), [_INT, _INT])
-_X86 = platform.machine() in ("x86_64", "AMD64")
+_PART = ir.FunctionType(_INT, [_INT, _INT])  # 1 if it failed
+_YIELD_HINT = ir.IntType(32)(1)
+_MACHINE = platform.machine().lower()
+_ALONE = numpy.zeros(PLACES, numpy.int64)
 
 
 def team(parts: int, threads: int | None = None) -> numpy.ndarray:
@@ -46,16 +49,26 @@ def team(parts: int, threads: int | None = None) -> numpy.ndarray:
     The team has :func:`~vdcore.backends.threads.thread_count` threads by default; the
     caller is one of them.
     """
-    board, bell = _team(thread_count() if threads is None else threads)
-    if parts > 1 and board[ASLEEP]:
-        asleep, board[ASLEEP] = board[ASLEEP], 0
-        for _ in range(asleep):
+    threads = thread_count() if threads is None else threads
+    if parts < 2 or threads < 2:
+        return _ALONE
+    team_of_size = _teams.get(threads)
+    if team_of_size is None:
+        with _founding:
+            team_of_size = _teams.get(threads) or _found(threads)
+            _teams[threads] = team_of_size
+    board, bell = team_of_size
+    if board[ASLEEP]:
+        for _ in range(_wake(board, parts - 1)):
             bell.put(None)
     return board
 
 
-@cache
-def _team(threads: int) -> tuple[numpy.ndarray, SimpleQueue[None]]:
+_teams: dict[int, tuple[numpy.ndarray, SimpleQueue[None]]] = {}
+_founding = threading.Lock()
+
+
+def _found(threads: int) -> tuple[numpy.ndarray, SimpleQueue[None]]:
     board = numpy.zeros(PLACES, numpy.int64)
     bell: SimpleQueue[None] = SimpleQueue()
 
@@ -69,8 +82,16 @@ def _team(threads: int) -> tuple[numpy.ndarray, SimpleQueue[None]]:
     return board, bell
 
 
-if hasattr(os, "register_at_fork"):  # threads do not survive a fork
-    os.register_at_fork(after_in_child=_team.cache_clear)
+def _leave_to_parent() -> None:
+    """Forget the teams in a forked process, where their threads do not exist."""
+    global _founding
+    _founding = threading.Lock()
+    _teams.clear()
+    _ALONE[:] = 0
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 @intrinsic
@@ -80,6 +101,8 @@ def parallel_for(typing_context, board, parts, body, arguments):
     Within a compiled function, with the :func:`team` it was given. `body` is compiled
     too and returns nothing. Which thread does which part is left to chance. A team at
     work already, for another thread or in `body` itself, leaves all to the caller.
+    Once all parts have ended, it raises MemoryError if one failed: a body may allocate,
+    and should fail for no other reason.
     """
     share = typing_context.resolve_value_type(_share.compiled)
     inner = body.get_call_type(typing_context, (*arguments.types, types.int64), {})
@@ -96,14 +119,14 @@ def parallel_for(typing_context, board, parts, body, arguments):
         within = ir.IRBuilder(function.append_basic_block())
         address = within.inttoptr(function.args[0], packed.as_pointer())
         unpacked = cgutils.unpack_tuple(within, within.load(address))
-        context.call_conv.call_function(
+        status, _ = context.call_conv.call_function(
             within,
             context.declare_function(builder.module, compiled.fndesc),
             compiled.fndesc.restype,
             compiled.fndesc.argtypes,
             [*unpacked, function.args[1]],
         )
-        within.ret_void()
+        within.ret(within.zext(status.is_error, _INT))
         place = cgutils.alloca_once_value(builder, values[3])
         addresses = [builder.ptrtoint(x, _INT) for x in (function, place)]
         sharing = share.get_call_type(typing_context, (board, *[types.int64] * 3), {})
@@ -117,20 +140,25 @@ def parallel_for(typing_context, board, parts, body, arguments):
 
 @jit()
 def _share(board, parts, body, arguments):
-    if parts == 1 or not _swap(board, BUSY, 0, 1):
+    failed = 0
+    if parts < 2 or not _swap(board, BUSY, 0, 1):
         for part in range(parts):
-            _call(body, arguments, part)
-        return
-    _store(board, BODY, body)
-    _store(board, ARGUMENTS, arguments)
-    _store(board, DONE, 0)
-    _store(board, TODO, parts)
-    _take_parts(board)
-    glances = 0
-    while _load(board, DONE) < parts:
-        glances += 1
-        _wait(glances)
-    _store(board, BUSY, 0)
+            failed += _call(body, arguments, part)
+    else:
+        _store(board, BODY, body)
+        _store(board, ARGUMENTS, arguments)
+        _store(board, DONE, 0)
+        _store(board, FAILED, 0)
+        _store(board, TODO, parts)
+        _take_parts(board)
+        glances = 0
+        while _load(board, DONE) < parts:
+            glances += 1
+            _wait(glances)
+        failed = _load(board, FAILED)
+        _store(board, BUSY, 0)
+    if failed:
+        raise MemoryError(FAILURE)
 
 
 @jit()
@@ -142,7 +170,9 @@ def _take_parts(board):
         # Whoever has taken a part may read body and arguments, and nobody before: they
         # stay as they are until it is finished.
         if _swap(board, TODO, todo, todo - 1):
-            _call(_load(board, BODY), _load(board, ARGUMENTS), todo - 1)
+            failed = _call(_load(board, BODY), _load(board, ARGUMENTS), todo - 1)
+            if failed:
+                _add(board, FAILED, failed)
             _add(board, DONE, 1)
 
 
@@ -157,6 +187,16 @@ def _attend(board):
             glances += 1
             _wait(glances)
     _add(board, ASLEEP, 1)
+
+
+@jit()
+def _wake(board, wanted):
+    """Strike up to `wanted` members off those asleep; how many."""
+    while True:
+        asleep = _load(board, ASLEEP)
+        woken = min(asleep, wanted)
+        if _swap(board, ASLEEP, asleep, asleep - woken):
+            return woken
 
 
 @jit()
@@ -216,10 +256,9 @@ def _swap(typing_context, board, place, old, new):
 def _call(typing_context, function, arguments, part):
     def generate(context, builder, signature, values):
         function = builder.inttoptr(values[0], _PART.as_pointer())
-        builder.call(function, values[1:])
-        return context.get_dummy_value()
+        return builder.call(function, values[1:])
 
-    return types.void(types.int64, types.int64, types.int64), generate
+    return types.int64(types.int64, types.int64, types.int64), generate
 
 
 @intrinsic
@@ -227,8 +266,10 @@ def _pause(typing_context):
     """Let the other thread of the same core go ahead."""
 
     def generate(context, builder, signature, values):
-        if _X86:
+        if _MACHINE in ("x86_64", "amd64"):
             _call_by_name(builder, "llvm.x86.sse2.pause", ir.VoidType())
+        elif _MACHINE in ("aarch64", "arm64"):
+            _call_by_name(builder, "llvm.aarch64.hint", ir.VoidType(), _YIELD_HINT)
         return context.get_dummy_value()
 
     return types.void(), generate
@@ -239,14 +280,14 @@ def _yield(typing_context):
     """Let another thread that is ready have this core."""
 
     def generate(context, builder, signature, values):
-        if os.name == "posix":
+        if os.name == "posix":  # elsewhere the core is kept
             _call_by_name(builder, "sched_yield", ir.IntType(32))
         return context.get_dummy_value()
 
     return types.void(), generate
 
 
-def _call_by_name(builder, name, result):
-    function_type = ir.FunctionType(result, [])
+def _call_by_name(builder, name, result, *arguments):
+    function_type = ir.FunctionType(result, [x.type for x in arguments])
     function = cgutils.get_or_insert_function(builder.module, function_type, name)
-    builder.call(function, [])
+    builder.call(function, arguments)

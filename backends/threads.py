@@ -4,16 +4,42 @@ from __future__ import annotations
 
 import os
 from functools import cache
+from pathlib import Path
 
 
 def thread_count() -> int:
-    """Threads to use by default: ``VDCORE_NUM_THREADS``, or one a core."""
-    setting = os.environ.get("VDCORE_NUM_THREADS")
-    return int(setting) if setting else _cores()
+    """Threads to use by default: ``VDCORE_NUM_THREADS``, or one a core.
+
+    Raises
+    ------
+    ValueError
+        If the environment variable is not a positive integer.
+    """
+    return _threads(os.environ.get("VDCORE_NUM_THREADS", ""))
 
 
 @cache
+def _threads(setting: str) -> int:
+    if not setting:
+        return _cores()
+    if not setting.isdecimal() or int(setting) < 1:
+        message = (
+            "thread_count: the environment variable VDCORE_NUM_THREADS must be a "
+            f"positive integer, got {setting!r}; unset it to use all cores"
+        )
+        raise ValueError(message)
+    return int(setting)
+
+
 def _cores() -> int:
+    """Cores that this process may use, of those the machine has."""
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    limit = Path("/sys/fs/cgroup/cpu.max")  # of a container: microseconds a period
+    if limit.exists():
+        quota, period = limit.read_text().split()
+        if quota != "max":
+            cores = min(cores, -(-int(quota) // int(period)))
+    return cores

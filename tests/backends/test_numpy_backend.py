@@ -12,20 +12,25 @@ import pytest
 from scipy import stats
 
 from vdcore import kernels
-from vdcore.backends import masked_linear, normal, numpy_backend
-from vdcore.backends.elementwise import PIECE
+from vdcore.backends import numpy_backend
 
+PIECE = 4096  # of compiled kernels
 SIZES = (0, 1, 7, PIECE - 1, PIECE + 1, 5 * PIECE + 3)
+
+
+@pytest.fixture
+def compiled(numba):
+    """Skips where there are no compiled kernels."""
+    if not numpy_backend.COMPILED:
+        pytest.skip("VDCORE_NUMBA switches numba off")
 
 
 @pytest.fixture(params=["numba", "without numba"])
 def path(request, monkeypatch):
     """Both paths of the backend."""
     if request.param == "numba":
-        request.getfixturevalue("numba")
-        monkeypatch.delenv("VDCORE_NUMBA", raising=False)
-    else:
-        monkeypatch.setenv("VDCORE_NUMBA", "0")
+        request.getfixturevalue("compiled")
+    monkeypatch.setattr(numpy_backend, "COMPILED", request.param == "numba")
     monkeypatch.setenv("VDCORE_NUM_THREADS", "2")
     return request.param
 
@@ -99,7 +104,7 @@ def test_penalty_of_any_layout(path, rng, layout, masked, clip, kl):
     assert_penalties_agree((theta, log_sigma2, 1.0, masked, kl, clip, 2.0), kl)
 
 
-def test_results_do_not_depend_on_the_number_of_threads(rng, monkeypatch):
+def test_results_do_not_depend_on_the_number_of_threads(compiled, rng, monkeypatch):
     penalized = (*posterior(rng, 5 * PIECE + 3), 3.0, False, "molchanov", 8.0, 1.0)
     x, theta, log_sigma2, b, noise = vd_arguments(rng, (70, 50, 40))
     results = []
@@ -199,7 +204,34 @@ def test_vd_linear(path, rng, case, threshold):
         numpy.testing.assert_array_equal(now, then)
 
 
-def test_the_sparse_path_is_taken_when_few_weights_are_left(rng):
+@pytest.mark.parametrize("shape", [(20, 30, 0), (0, 30, 5), (20, 0, 5)])
+def test_empty_layers(path, rng, shape):
+    batch, in_size, out_size = shape
+    x = numpy.ones((batch, in_size), numpy.float32)
+    theta, log_sigma2 = (numpy.zeros((out_size, in_size), "f4") for _ in range(2))
+    noise = numpy.ones((batch, out_size), numpy.float32)
+    y, residual = kernels.vd_linear_forward(x, theta, log_sigma2, None, noise, None)
+    gradients = kernels.vd_linear_backward(
+        y, x, theta, log_sigma2, residual, None, True
+    )
+    shapes = [a.shape for a in (y, *gradients)]
+    assert shapes == [noise.shape, x.shape, theta.shape, theta.shape, (out_size,)]
+    assert all(numpy.isfinite(a).all() for a in (y, *gradients))
+
+
+def test_gradient_of_double_precision(path, rng):
+    """A float32 layer below a float64 loss."""
+    x, theta, log_sigma2, b, noise = vd_arguments(rng, (40, 37, 23))
+    y, residual = kernels.vd_linear_forward(x, theta, log_sigma2, b, noise, None)
+    backward = (y.astype(float), x, theta, log_sigma2, residual, None, True)
+    oracle = kernels.vd_linear_backward.generic(*as_double(backward))
+    for ours, theirs in zip(kernels.vd_linear_backward(*backward), oracle, strict=True):
+        close(ours.astype("f4"), theirs, 2e-4)
+
+
+def test_the_sparse_path_is_taken_when_few_weights_are_left(compiled, rng):
+    from vdcore.backends import masked_linear
+
     _, theta, log_sigma2, _, _ = vd_arguments(rng, (5, 50, 40))
     la = log_sigma2 - numpy.log(theta**2 + 1e-8)
     few = numpy.quantile(la, 0.05)
@@ -301,8 +333,10 @@ def test_noise_of_other_bit_generators(path, bits):
     assert stats.kstest(z, "norm").pvalue > 0.001
 
 
-def test_random_bits_are_those_of_philox(numba):
+def test_random_bits_are_those_of_philox(compiled):
     """Known answers of the Random123 library (philox4x32, 10 rounds)."""
+    from vdcore.backends import normal
+
     digits_of_pi = (0x85A308D3, 0xA4093822, 0x299F31D0, 0x13198A2E, 0x03707344)
     answers = {
         (0, 0, 0, 0, 0): (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8),

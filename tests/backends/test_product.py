@@ -3,13 +3,15 @@ from __future__ import annotations
 import numpy
 import pytest
 
-pytest.importorskip("numba", reason="numba is not installed")
+from vdcore.backends.jit import jit, numba_or_none
 
-from vdcore.backends.jit import jit
+if numba_or_none() is None:
+    pytest.skip("numba is not installed, or switched off", allow_module_level=True)
+
 from vdcore.backends.product import BLOCK, LANES, ROWS, product
 
 
-@jit()
+@jit(cache=False)
 def multiply(a, b, c):
     for top in range(0, len(a), ROWS):
         product(a[top : top + ROWS, 0:], b[:, 0:], c[top : top + ROWS, 0:])
@@ -47,3 +49,11 @@ def test_nan_and_infinity_stay(rng):
     assert numpy.isnan(c[0, 0])
     assert c[0, 1] == numpy.inf
     assert (c[0, 2:] == 2).all()
+
+
+def test_other_numbers_are_refused():
+    from numba.core.errors import TypingError
+
+    a, b, c = (numpy.ones((LANES, LANES), t) for t in ("f8", "f4", "f4"))
+    with pytest.raises(TypingError, match="matrices must be of float32"):
+        multiply(a[:ROWS], b, c)

@@ -14,6 +14,7 @@ from vdcore import functions as F
 from vdcore import links as L
 from vdcore.arrays import to_numpy
 from vdcore.autodiff import value_and_gradients
+from vdcore.backends import numpy_backend
 from vdcore.reporter import Reporter
 
 N = 500
@@ -341,10 +342,11 @@ def test_without_kl_the_coefficient_stands_still(data):
 @pytest.mark.parametrize("name", ["W", "log_sigma2"])
 @pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize("masked", [True, False])
-@pytest.mark.parametrize("numba", ["0", "1"])
-def test_nan_is_never_hidden(data, model, monkeypatch, name, train, masked, numba):
+@pytest.mark.parametrize("compiled", [False, True])
+def test_nan_is_never_hidden(data, model, monkeypatch, name, train, masked, compiled):
     """Not by a mask, not by the clip, not by a compiled kernel."""
-    monkeypatch.setenv("VDCORE_NUMBA", numba)
+    if not compiled:
+        monkeypatch.setattr(numpy_backend, "COMPILED", False)
     model.set_mask_in_training(masked)
     getattr(model.body.l1, name).array[2, 3] = numpy.nan
     with vdcore.using_config("train", train):
