@@ -8,7 +8,6 @@ number of threads, so neither do results.
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Sequence
 
 import numpy
 
@@ -24,6 +23,7 @@ if COMPILED:
     from vdcore.backends.normal import draw
     from vdcore.backends.team import team
 
+FLOAT32 = numpy.dtype(numpy.float32)  # comparing with it is faster than with the class
 # Elements below which arrays may lie so close together in memory that compiled code,
 # which must allow for overlaps, sums them in another order.
 SMALLEST = 256
@@ -38,16 +38,14 @@ def description() -> str:
     return f"{path}, {thread_count()} threads"
 
 
-def _compilable(arrays: Sequence[numpy.ndarray]) -> bool:
-    return COMPILED and all(
-        x.dtype == numpy.float32 and x.flags.c_contiguous for x in arrays
-    )
+def _compilable(x: numpy.ndarray) -> bool:
+    return x.dtype == FLOAT32 and x.flags.c_contiguous
 
 
 @kernels.standard_normal.override("numpy")
 def standard_normal(like, rng, shape):
     """Take float32, from a key of 128 bits that the generator yields."""
-    if like.dtype != numpy.float32 or not COMPILED:
+    if like.dtype != FLOAT32 or not COMPILED:
         return kernels.standard_normal.generic(like, rng, shape)
     return draw(rng.bit_generator, shape[::-1]).T  # as compiled layers read it
 
@@ -55,11 +53,7 @@ def standard_normal(like, rng, shape):
 @kernels.sparse_vd_penalty.override("numpy")
 def sparse_vd_penalty(theta, log_sigma2, threshold, masked, kl, clip, scale):
     """Take float32, compiled or a cache block at a time."""
-    if theta.size < SMALLEST or not (
-        theta.dtype == log_sigma2.dtype == numpy.float32
-        and theta.flags.c_contiguous
-        and log_sigma2.flags.c_contiguous
-    ):
+    if theta.size < SMALLEST or not (_compilable(theta) and _compilable(log_sigma2)):
         return kernels.sparse_vd_penalty.generic(
             theta, log_sigma2, threshold, masked, kl, clip, scale
         )
@@ -111,7 +105,7 @@ def vd_linear_forward(x, theta, log_sigma2, b, noise, threshold):
 @kernels.vd_linear_backward.override("numpy")
 def vd_linear_backward(gy, x, theta, log_sigma2, residual, threshold, need_x):
     """Take float32; over the kept weights alone once masks have left few."""
-    if not _blockable(x, theta, log_sigma2, residual) or gy.dtype != numpy.float32:
+    if not _blockable(x, theta, log_sigma2, residual) or gy.dtype != FLOAT32:
         return kernels.vd_linear_backward.generic(
             gy, x, theta, log_sigma2, residual, threshold, need_x
         )
@@ -131,8 +125,10 @@ def vd_linear_backward(gy, x, theta, log_sigma2, residual, threshold, need_x):
 def _blockable(x, theta, log_sigma2, noise):
     """Whether the compiled layers take these arrays, of any order in memory."""
     return (
-        _compilable([theta, log_sigma2])
-        and x.dtype == noise.dtype == numpy.float32
+        COMPILED
+        and _compilable(theta)
+        and _compilable(log_sigma2)
+        and x.dtype == noise.dtype == FLOAT32
         and min(x.shape) >= noisy_linear.MIN_SIZE
         and theta.size > 0
     )
@@ -157,7 +153,7 @@ def _kept_weights(theta, log_sigma2, threshold):
 @kernels.softmax_cross_entropy.override("numpy")
 def softmax_cross_entropy(logits, t):
     """Take float32."""
-    if not COMPILED or logits.dtype != numpy.float32:
+    if not COMPILED or logits.dtype != FLOAT32:
         return kernels.softmax_cross_entropy.generic(logits, t)
     logits = numpy.ascontiguousarray(logits)
     gradient = numpy.empty_like(logits)
@@ -168,19 +164,16 @@ def softmax_cross_entropy(logits, t):
 @kernels.adam.override("numpy")
 def adam(parameter, gradient, m, v, step, beta1, beta2, eps):
     """Any floating dtype, in place."""
-    arrays = [parameter, gradient, m, v]
-    in_place = all(x.flags.c_contiguous for x in arrays) and all(
-        x.flags.writeable for x in (parameter, m, v)
-    )
-    if not in_place:
+    arrays = (parameter, gradient, m, v)
+    if not all(x.flags.c_contiguous and x.flags.writeable for x in arrays):
         return kernels.adam.generic(parameter, gradient, m, v, step, beta1, beta2, eps)
-    if not _compilable(arrays):
+    if COMPILED and all(x.dtype == FLOAT32 for x in arrays):
+        numbers = map(FLOAT32.type, (step, beta1, beta2, eps))
+        pieces = -(-parameter.size // PIECE)
+        flat = (x.reshape(-1) for x in arrays)
+        elementwise.adam(team(pieces), pieces, *flat, *numbers)
+    else:
         _adam_in_blocks(arrays, step, beta1, beta2, eps)
-        return parameter, m, v
-    flat = [x.reshape(-1) for x in arrays]
-    numbers = map(numpy.float32, (step, beta1, beta2, eps))
-    pieces = -(-parameter.size // PIECE)
-    elementwise.adam(team(pieces), pieces, *flat, *numbers)
     return parameter, m, v
 
 
