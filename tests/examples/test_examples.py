@@ -3,16 +3,22 @@
 import gzip
 import importlib
 import json
+import math
 import os
 import struct
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy
 import pytest
+from scipy.integrate import cumulative_simpson
+from scipy.special import dawsn
 
-from vdcore import Chain, links
+import vdcore
+from vdcore import Chain, datasets, links
+from vdcore.backends import sparse_backend
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
@@ -40,11 +46,8 @@ def write_idx(path, array):
     path.write_bytes(gzip.compress(header + array.tobytes()))
 
 
-@pytest.fixture(scope="module")
-def mnist_root(tmp_path_factory):
+def write_images(folder):
     """Files in MNIST's form: ten blurred random patterns, 400 + 200 examples."""
-    root = tmp_path_factory.mktemp("data")
-    folder = root / "mnist"
     folder.mkdir()
     rng = numpy.random.default_rng(0)
     patterns = rng.integers(0, 200, (10, 28, 28))
@@ -54,6 +57,12 @@ def mnist_root(tmp_path_factory):
         images = (patterns[labels] + noise).astype("uint8")
         write_idx(folder / f"{half}-images-idx3-ubyte.gz", images)
         write_idx(folder / f"{half}-labels-idx1-ubyte.gz", labels.astype("uint8"))
+
+
+@pytest.fixture(scope="module")
+def mnist_root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data")
+    write_images(root / "mnist")
     return root
 
 
@@ -65,14 +74,166 @@ def train_mnist(out, mnist_root, *arguments):
     )
 
 
-def test_digits_writes_report_models_and_pictures(tmp_path):
-    printed = run("digits/train_digits.py", "-e", 3, "-o", tmp_path)
-    summary = json.loads((tmp_path / "summary.json").read_text())
-    assert f"{100 * summary['pruned_error']:.2f} % pruned" in printed
-    assert "kernels: " in printed
-    names = {path.name for path in tmp_path.iterdir()}
-    pictures = {"loss.png", "log_alpha.png", "masks.png"}
-    assert pictures | {"model.npz", "model_sparse.npz", "log"} <= names
+class TrainedLayer(NamedTuple):
+    """A layer as the two model files of a run have it."""
+
+    name: str
+    W: numpy.ndarray
+    log_sigma2: numpy.ndarray
+    b: numpy.ndarray
+    keep: numpy.ndarray
+
+    @property
+    def bits(self):
+        """Louizos et al. 2017: sign, largest weight's exponent, mean significand."""
+        largest = float(abs(self.W[self.keep]).max())
+        exponent = 1
+        if largest > 1:
+            exponent = math.ceil(math.log2(math.log2(largest) + 1) + 1)
+        variance = numpy.exp(self.log_sigma2[self.keep].astype(float))
+        significand = [2 * variance < 2.0**-t for t in range(1, 24)]
+        return 1 + exponent + math.ceil(numpy.sum(significand, axis=0).mean())
+
+
+def trained_layers(folder):
+    layers = []
+    with numpy.load(folder / "model.npz") as file:
+        for stored in sparse_backend.load(folder / "model_sparse.npz").layers:
+            arrays = [file[f"{stored.name}/{key}"] for key in ("W", "log_sigma2", "b")]
+            kept = stored.W.toarray() if stored.is_sparse else stored.W
+            layers.append(TrainedLayer(f"/{stored.name}", *arrays, kept != 0))
+    return layers
+
+
+def check_report(printed, folder, x, t):
+    """The final report says what the model files, counted and run here, say."""
+    layers = trained_layers(folder)
+    assert (folder / "summary.txt").read_text() in printed
+    lines = printed.splitlines()
+    lines = lines[lines.index("") + 1 :]  # an empty line ends the epoch table
+
+    all_weights, pruned = (100 * error_of(layers, x, t, m) for m in (False, True))
+    assert lines[0] == (
+        f"test error: {all_weights:.2f} % with all weights, {pruned:.2f} % pruned"
+    )
+    assert lines[1] == ""
+    check_layer_rows(lines[2:6], layers)
+    check_size_measures(lines[6:12], layers)
+    assert lines[12:14] == [
+        "",
+        "time a call, plain dense NumPy network against the sparse one:",
+    ]
+    check_latencies(lines[14:18])
+    sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
+    assert lines[18:20] == [
+        "",
+        f"files: model.npz {sizes['model.npz']:,} bytes, "
+        f"model_sparse.npz {sizes['model_sparse.npz']:,} bytes",
+    ]
+
+
+def error_of(layers, x, t, masked):
+    """Share of wrong answers of a network with rectifiers, in double precision."""
+    y = x.astype(float)
+    for k, layer in enumerate(layers):
+        W = layer.W * layer.keep if masked else layer.W
+        y = (numpy.maximum(y, 0) if k else y) @ W.T.astype(float) + layer.b
+    return (y.argmax(axis=1) != t).mean()
+
+
+def check_layer_rows(lines, layers):
+    head, *rows = [line.split() for line in lines]
+    assert head == "layer weights kept sparsity % inputs outputs bits".split()
+    assert len(rows) == len(layers)
+    for row, layer in zip(rows, layers, strict=True):
+        keep = layer.keep
+        outputs, inputs = keep.shape
+        assert 0 < keep.sum() < keep.size
+        assert row == [
+            layer.name,
+            *(str(keep.sum()), "/", str(keep.size)),
+            f"{100 * (1 - keep.mean()):.2f}",
+            *(str(keep.any(axis=0).sum()), "/", str(inputs)),
+            *(str(keep.any(axis=1).sum()), "/", str(outputs)),
+            str(layer.bits),
+        ]
+
+
+def check_size_measures(lines, layers):
+    weights = sum(layer.W.size for layer in layers)
+    biases = sum(layer.b.size for layer in layers)
+    kept = [int(layer.keep.sum()) for layer in layers]
+    inputs = sum(layer.keep.shape[1] for layer in layers)
+    used = sum(int(layer.keep.any(axis=0).sum()) for layer in layers)
+    # Rows of at most 65536 columns: 4-byte values, 2-byte indices, 4-byte row starts.
+    dense_bytes = 4 * (weights + biases)
+    sparse_bytes = 4 * biases + sum(
+        min(6 * n + 4 * (layer.b.size + 1), 4 * layer.W.size)
+        for n, layer in zip(kept, layers, strict=True)
+    )
+    kept_bits = sum(n * layer.bits for n, layer in zip(kept, layers, strict=True))
+    n = sum(kept)
+    assert [" ".join(line.split()) for line in lines] == [
+        "size at log alpha threshold 3:",
+        f"weights {weights / n:.1f}x {n:,} of {weights:,}",
+        f"with biases {(weights + biases) / (n + biases):.1f}x",
+        f"units {inputs / used:.1f}x {used:,} of {inputs:,}",
+        f"bytes, indices included {dense_bytes / sparse_bytes:.1f}x "
+        f"{sparse_bytes:,} of {dense_bytes:,}",
+        f"bits by variance {32 * weights / kept_bits:.1f}x",
+    ]
+
+
+def check_latencies(lines):
+    head, *rows = [line.split() for line in lines]
+    assert head == "batch dense sparse dense / sparse".split()
+    for row, batch in zip(rows, ("1", "16", "128"), strict=True):
+        assert (row[0], row[2], row[4], row[5][-1]) == (batch, "us", "us", "x")
+        dense, sparse, ratio = float(row[1]), float(row[3]), float(row[5][:-1])
+        rounding = 0.05 * (1 + 1 / sparse + ratio / sparse)
+        assert ratio == pytest.approx(dense / sparse, abs=1.1 * rounding)
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """Three epochs on the digits: what was printed, and the folder written."""
+    folder = tmp_path_factory.mktemp("digits")
+    return run("digits/train_digits.py", "-e", 3, "-o", folder), folder
+
+
+def test_digits_prints_the_epoch_table(digits):
+    printed, folder = digits
+    lines = printed.splitlines()
+    assert lines[0] == "digits: 1437 training, 360 test images of 8x8 pixels"
+    assert lines[1].startswith("kernels: ")
+    columns = (
+        "epoch main/loss main/kl_coef validation/main/accuracy main/sparsity "
+        "main/W/Wnz elapsed_time"
+    ).split()
+    assert lines[2].split() == columns
+    log = json.loads((folder / "log").read_text())
+    assert [entry["epoch"] for entry in log] == [1, 2, 3]
+    for line, entry in zip(lines[3:6], log, strict=True):
+        assert line.split() == [f"{entry[column]:g}" for column in columns]
+
+
+def test_digits_prints_the_report(digits):
+    printed, folder = digits
+    _, test = datasets.get_digits()
+    check_report(printed, folder, *test.arrays)
+    assert error_of(trained_layers(folder), *test.arrays, masked=True) < 0.3
+
+
+def test_digits_writes_pictures(digits):
+    from matplotlib import image
+
+    printed, folder = digits
+    names = ("loss.png", "log_alpha.png", "masks.png")
+    assert printed.splitlines()[-1] == f"pictures: {', '.join(names)} in {folder}"
+    for name in names:
+        pixels = image.imread(folder / name)
+        assert pixels.shape[0] > 200
+        assert pixels[..., :3].std() > 0.02, f"{name} is blank"
 
 
 def test_mnist_resumes_bit_for_bit(tmp_path, mnist_root):
@@ -151,6 +312,60 @@ def test_mnist_unknown_model_is_refused(mnist_script, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         parsed(mnist_script, monkeypatch, "--model", "vgg")
     assert "invalid choice: 'vgg'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("dataset", "seed"), [("fashion-mnist", 1), ("kmnist", 2)])
+def test_mnist_options_and_report(mnist_script, monkeypatch, tmp_path, dataset, seed):
+    """At a step size of 0, where the weights and their KL can be told beforehand."""
+    write_images(tmp_path / dataset)  # and no other data set
+    out = tmp_path / "out"
+    options = {
+        "gpu": -1, "seed": seed, "dataset": dataset, "kl": "exact", "model": "fc",
+    }  # fmt: skip
+    arguments = ["-g", "-1", "--lr", "0", "--mask-from", "-1"]
+    for name in ("seed", "dataset", "kl", "model"):
+        arguments += [f"--{name}", str(options[name])]
+    printed = train_mnist(out, tmp_path, "-e", 1, *arguments)
+
+    monkeypatch.setenv("VDCORE_DATASET_ROOT", str(tmp_path))
+    args = parsed(mnist_script, monkeypatch, *arguments)
+    _, test = mnist_script.load_data(args)
+    check_report(printed, out, *test.arrays)
+    settings = json.loads((out / "summary.json").read_text())["settings"]
+    assert settings.items() >= options.items()
+
+    layers = trained_layers(out)
+    vdcore.seed(seed)
+    first = mnist_script.build_model(args, 400)
+    for layer, link in zip(layers, first.children(), strict=True):
+        numpy.testing.assert_array_equal(layer.W, link.W.array)
+
+    (entry,) = json.loads((out / "log").read_text())
+    la = numpy.concatenate(
+        [x.log_sigma2 - numpy.log(x.W.astype(float) ** 2 + 1e-8) for x in layers],
+        axis=None,
+    ).clip(-8, 8)
+    exact, approximate = (f(la).sum() / 400 for f in (exact_divergence, equation_14))
+    assert entry["main/kl"] == pytest.approx(exact, rel=1e-5)
+    assert abs(approximate / exact - 1) > 1e-3  # --kl exact makes a difference
+    values = dict(zip(*map(str.split, printed.splitlines()[:2]), strict=True))
+    assert values["main/kl"] == f"{entry['main/kl']:g}"
+    assert values["main/W/Wnz"] == f"{entry['main/W/Wnz']:g}"
+
+
+def exact_divergence(log_alpha):
+    """By its slope, -sqrt(h) D(sqrt(h)) with h = 1 / (2 alpha), integrated from 8."""
+    grid = numpy.linspace(-8, 8, 20_001)
+    root = numpy.sqrt(0.5 * numpy.exp(-grid))
+    rest = cumulative_simpson(-root * dawsn(root), x=grid, initial=0)
+    h = root[-1] ** 2
+    return numpy.interp(log_alpha, grid, rest - rest[-1] + h - h**2 / 3)
+
+
+def equation_14(log_alpha):
+    """Molchanov et al. 2017, which give the negative of it."""
+    s = 1 / (1 + numpy.exp(-(1.87320 + 1.48695 * log_alpha)))
+    return 0.5 * numpy.log1p(numpy.exp(-log_alpha)) + 0.63576 * (1 - s)
 
 
 def test_mnist_without_data_says_what_to_do(tmp_path):
