@@ -148,7 +148,17 @@ def test_damaged_images(folder, images, damage):
     with pytest.raises(ValueError, match=expected) as caught:
         get_mnist()
     assert str(caught.value).startswith(f"file {folder / TRAIN_IMAGES} is unusable")
-    assert "replace it by the official file" in str(caught.value)
+    remedy = "; replace it by the official file, or unset VDCORE_DATASET_ROOT to have"
+    assert remedy in str(caught.value)
+
+
+def test_damaged_file_of_no_root(tmp_path, monkeypatch):
+    """There is nothing to unset then."""
+    monkeypatch.delenv("VDCORE_DATASET_ROOT", raising=False)
+    (tmp_path / "labels").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"is unusable: .*replace it by") as caught:
+        read_idx(tmp_path / "labels", ndim=1)
+    assert "VDCORE_DATASET_ROOT" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -168,15 +178,6 @@ def test_values_are_not_misread(tmp_path):
     path = tmp_path / "small"
     path.write_bytes(bytes.fromhex("00000803 00000001 00000002 00000003 010203 0405ff"))
     assert_array_equal(read_idx(path, ndim=3), [[[1, 2, 3], [4, 5, 255]]])
-
-
-@pytest.fixture
-def cache(tmp_path, monkeypatch):
-    """An empty user cache, and no VDCORE_DATASET_ROOT."""
-    pooch = pytest.importorskip("pooch", reason="needs pooch")
-    monkeypatch.delenv("VDCORE_DATASET_ROOT", raising=False)
-    monkeypatch.setattr(pooch, "os_cache", lambda project: tmp_path / project)
-    return tmp_path / "vdcore"
 
 
 def test_downloads_with_checksum_into_the_cache(cache, monkeypatch, folder):

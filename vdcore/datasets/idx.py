@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import os
 import zlib
 from pathlib import Path
 
@@ -66,8 +67,8 @@ def read_idx(path: str | Path, ndim: int) -> numpy.ndarray:
 
 def unusable(path: Path, expected: str, actual: str) -> ValueError:
     """The error for a file that is there and is not what it should be."""
-    message = (
-        f"file {path} is unusable: expected {expected}, got {actual}; replace it by "
-        "the official file, or unset VDCORE_DATASET_ROOT to have that downloaded"
-    )
+    remedy = "replace it by the official file"
+    if os.environ.get("VDCORE_DATASET_ROOT"):
+        remedy += ", or unset VDCORE_DATASET_ROOT to have that downloaded"
+    message = f"file {path} is unusable: expected {expected}, got {actual}; {remedy}"
     return ValueError(message)
