@@ -45,6 +45,13 @@ def test_given_of_another_shape():
     ids=lambda x: type(x).__name__,
 )
 def test_moments(initializer, deviation):
+    """Of 200 outputs from 300 inputs, within five standard errors.
+
+    LeCun, Bottou, Orr, Mueller 1998, "Efficient BackProp", equation 16: fan_in^-1/2.
+    He, Zhang, Ren, Sun 2015, section 2.2, equation 10: (2 / fan_in)^1/2.
+    Glorot, Bengio 2010, equation 16: uniform within (6 / (fan_in + fan_out))^1/2, and a
+    uniform variable within a has the deviation a / 3^1/2.
+    """
     values = initializer((200, 300))
     assert values.dtype == numpy.float32
     n = values.size
@@ -54,7 +61,10 @@ def test_moments(initializer, deviation):
 
 
 def test_fan_in_of_a_convolution():
-    """in_channels * height * width."""
+    """He et al. 2015, section 2.2: in_channels * height * width (there k^2 c).
+
+    Glorot's limit counts the receptive field in both fans.
+    """
     values = I.HeNormal()((400, 8, 3, 3)).astype(float)
     assert values.var() == pytest.approx(2 / 72, rel=5 * math.sqrt(2 / values.size))
     values = I.GlorotUniform()((400, 8, 3, 3))
@@ -63,6 +73,7 @@ def test_fan_in_of_a_convolution():
 
 
 def test_glorot_stays_within_its_limits():
+    """Glorot, Bengio 2010, equation 16."""
     values = I.GlorotUniform()((200, 300))
     assert numpy.abs(values).max() <= numpy.float32(math.sqrt(6 / 500))
 

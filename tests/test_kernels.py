@@ -71,14 +71,18 @@ def test_noise_of_the_generic_definition_is_numpys(library):
 
 
 def test_penalty_by_hand(tape_library):
-    """One weight at log alpha 0, one at 3.1 (noise), one at 20 (clipped to 8)."""
+    """One weight at log alpha 0, one at 3.1 (noise), one at 20 (clipped to 8).
+
+    Divergence and slope: Molchanov et al. 2017, equation 14, and its derivative by
+    mpmath (at 3.1 as printed, by math); d log alpha / d theta = -2 / theta by hand; the
+    dropout rate alpha / (1 + alpha) by Kingma et al. 2015, section 3.
+    """
     theta = tape_library.asarray(numpy.asarray([1.0, 1.0, -1.0]))
     log_sigma2 = tape_library.asarray(numpy.asarray([0.0, 3.1, 20.0]))
-    kl = [0.431238951, 0.0231258, 1.68369e-4]
+    tail = 1 / (1 + math.exp(1.8732 + 1.48695 * 3.1))
+    kl = [0.431238951, 0.5 * math.log1p(math.exp(-3.1)) + 0.63576 * tail, 1.68369e-4]
     slope = -0.35912773
     p = kernels.sparse_vd_penalty(theta, log_sigma2, 3.0, False, "molchanov", 8.0, 0.5)
-    tail = 1 / (1 + math.exp(1.8732 + 1.48695 * 3.1))
-    kl[1] = 0.5 * math.log1p(math.exp(-3.1)) + 0.63576 * tail
     assert float(p.value) == pytest.approx(sum(kl), abs=1e-7)
     assert float(p.kept) == 1
     rates = [1 / (1 + math.exp(-la)) for la in (0, 3.1, 8)]

@@ -31,16 +31,21 @@ class One(Link):
 
 
 def sgd(x, state, g, t):
+    """Robbins, Monro 1951, with a constant step."""
     return x - 0.1 * g
 
 
 def momentum(x, state, g, t):
+    """Polyak 1964, as in Sutskever et al. 2013, equations 1 and 2."""
     state["v"] = 0.8 * state.get("v", 0) - 0.1 * g
     return x + state["v"]
 
 
 def adam(x, state, g, t):
-    """Kingma, Ba 2015, section 2: eps is added to the uncorrected root."""
+    """Kingma, Ba 2015, algorithm 1 in the order of operations that section 2 ends with.
+
+    There eps is added to the uncorrected root.
+    """
     m = state["m"] = 0.9 * state.get("m", 0) + 0.1 * g
     v = state["v"] = 0.99 * state.get("v", 0) + 0.01 * g * g
     step = 0.05 * math.sqrt(1 - 0.99**t) / (1 - 0.9**t)
@@ -102,6 +107,7 @@ def test_trajectory(tape_library, name, dtype):
 
 @pytest.mark.parametrize("name", list(RULES))
 def test_torch_agrees(torch, name):
+    """torch.optim, an implementation of the same papers."""
     x = torch.tensor(START, requires_grad=True)
     # torch corrects the bias before it adds eps: with none both are one.
     options = RULES[name][1] | ({"eps": 1e-14} if name == "Adam" else {})
@@ -121,6 +127,7 @@ def test_torch_agrees(torch, name):
 
 
 def test_adam_without_gradient_from_the_start_stays():
+    """Its moments are 0, and eps keeps 0 / 0 away."""
     link = One(START.copy())
     optimizer = optimizers.Adam().setup(link)
     link.p.grad = numpy.zeros(4)
@@ -129,6 +136,7 @@ def test_adam_without_gradient_from_the_start_stays():
 
 
 def test_rate_of_adam_is_bias_corrected():
+    """Kingma, Ba 2015, end of section 2: alpha (1 - beta2^t)^1/2 / (1 - beta1^t)."""
     optimizer = optimizers.Adam(alpha=0.1, beta1=0.9, beta2=0.999).setup(
         One(START.copy())
     )
@@ -142,6 +150,7 @@ def test_rate_of_adam_is_bias_corrected():
 
 @pytest.mark.parametrize("name", list(RULES))
 def test_defaults_are_the_papers(name):
+    """Kingma, Ba 2015, algorithm 1; Zeiler 2012, section 4.1; else Chainer's."""
     defaults = {
         "SGD": {"lr": 0.01},
         "MomentumSGD": {"lr": 0.01, "momentum": 0.9},

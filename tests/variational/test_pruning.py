@@ -13,6 +13,7 @@ from vdcore.variational.pruning import THRESHOLD
 
 
 def test_keep_mask(library):
+    """By definition: what is not above the threshold stays."""
     la = library.asarray(numpy.asarray([[-2.0, 2.9], [3.0, 3.1]]))
     mask = keep_mask(la)
     assert mask.dtype == library.xp.bool
@@ -21,6 +22,7 @@ def test_keep_mask(library):
 
 
 def test_sparsity_is_the_share_removed(library):
+    """Counted by hand."""
     keep = library.asarray(numpy.asarray([[True, False, False], [False, True, False]]))
     value = sparsity(keep)
     assert tuple(value.shape) == ()
@@ -36,7 +38,10 @@ def test_sparsity_of_nothing_is_refused(library):
 
 
 def test_dropout_rate(library):
-    """Rate alpha / (1 + alpha): .952574 at log alpha 3, .95 at 2.944439."""
+    """Kingma et al. 2015, section 3: alpha = p / (1 - p), so p = alpha / (1 + alpha).
+
+    By hand .952574 at log alpha 3 and .95 at 2.944439.
+    """
     la = numpy.asarray([-math.inf, -100.0, 0.0, 2.944439, 3.0, 100.0, math.inf])
     rate = to_numpy(dropout_rate(library.asarray(la)))
     expected = [0, math.exp(-100), 0.5, 0.95, 0.952574, 1, 1]
@@ -44,6 +49,7 @@ def test_dropout_rate(library):
     assert rate[1] == pytest.approx(math.exp(-100), rel=1e-12)
 
 
-def test_threshold_is_the_rate_of_the_paper():
+def test_threshold_is_that_of_the_paper():
+    """Molchanov et al. 2017: log alpha 3, which they give as a rate of .95."""
     assert THRESHOLD == 3
     assert math.exp(3) / (1 + math.exp(3)) == pytest.approx(0.952574, abs=5e-7)

@@ -1,4 +1,9 @@
-"""log alpha, moments and samples."""
+"""log alpha, moments and samples.
+
+Sources: alpha = sigma2 / theta^2 (Molchanov et al. 2017, section 4.2); mean and
+variance of a linear map of Gaussian weights, and the sample as a function of standard
+noise (Kingma, Salimans, Welling 2015, section 2.3, equation 6).
+"""
 
 from __future__ import annotations
 
@@ -14,7 +19,10 @@ from vdcore.variational.special import sigmoid, softplus
 
 
 def test_reference_layer(library):
-    """By hand for x = (1, 2), W = (.5, -1), log sigma2 = (-2, 0)."""
+    """By hand for x = (1, 2), W = (.5, -1), log sigma2 = (-2, 0).
+
+    log alpha = -2 - log .25 and 0; mean .5 - 2 and variance e^-2 + 4 by equation 6.
+    """
     x, theta, log_sigma2 = (
         library.asarray(numpy.asarray([v])) for v in ([1.0, 2], [0.5, -1], [-2.0, 0])
     )
@@ -33,6 +41,7 @@ def test_reference_layer(library):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_log_alpha_against_its_formula(library, dtype, rng):
+    """Section 4.2, with eps added to theta^2, by NumPy in double precision."""
     theta = (rng.standard_normal(200) * 10.0 ** rng.uniform(-8, 3, 200)).astype(dtype)
     log_sigma2 = rng.uniform(-20, 5, 200).astype(dtype)
     arrays = library.asarray(theta), library.asarray(log_sigma2)
@@ -44,6 +53,7 @@ def test_log_alpha_against_its_formula(library, dtype, rng):
 
 
 def test_log_alpha_at_zero_and_eps(library):
+    """The formula at theta = 0 and sigma2 = 1: -log eps."""
     zero = library.asarray(numpy.zeros(()))
     for eps in (1e-8, 1e-4):
         la = library.call(partial(log_alpha, eps=eps), zero, zero)
@@ -59,7 +69,7 @@ def test_clip(library):
 
 @pytest.mark.filterwarnings("error")
 def test_float16_neither_overflows_nor_underflows():
-    """All 63488 finite numbers of the format."""
+    """All 63488 finite numbers of the format, against the formula in double."""
     theta = numpy.arange(2**16, dtype=numpy.uint16).view(numpy.float16)
     theta = theta[numpy.isfinite(theta)]
     for log_sigma2 in (-20.0, 0.0, 5.0):
@@ -76,6 +86,7 @@ def test_float16_neither_overflows_nor_underflows():
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_half_precision_of_torch(torch, dtype):
+    """All finite numbers of the formats, against the formula in double."""
     bits = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16)
     theta = bits.view(getattr(torch, dtype))
     theta = theta[torch.isfinite(theta)]
@@ -87,6 +98,7 @@ def test_half_precision_of_torch(torch, dtype):
 
 
 def test_log_alpha_grad(library, rng):
+    """By hand: d(-log(theta^2 + eps)) = -2 theta / (theta^2 + eps)."""
     theta = rng.standard_normal(50) * 10.0 ** rng.uniform(-8, 3, 50)
     theta[0] = 0
     result = to_numpy(library.call(log_alpha_grad, library.asarray(theta)))
@@ -94,6 +106,7 @@ def test_log_alpha_grad(library, rng):
 
 
 def test_gradients_by_other_means(torch):
+    """By differentiating log_alpha in torch."""
     theta = torch.tensor([-2.0, -1e-4, 1e-6, 0.3], dtype=torch.float64)
     theta.requires_grad_()
     log_alpha(theta, torch.zeros_like(theta)).sum().backward()
@@ -102,7 +115,7 @@ def test_gradients_by_other_means(torch):
 
 
 def test_moments_are_those_of_the_linear_map_of_gaussian_weights(rng):
-    """200,000 weights drawn, against the formula; five standard errors."""
+    """200,000 weights drawn, against equation 6; five standard errors."""
     theta, log_sigma2 = rng.standard_normal((1, 3)), rng.uniform(-2, 1, (1, 3))
     x, n = rng.standard_normal((1, 3)), 200_000
     weights = theta + numpy.exp(log_sigma2 / 2) * rng.standard_normal((n, 3))
@@ -113,6 +126,7 @@ def test_moments_are_those_of_the_linear_map_of_gaussian_weights(rng):
 
 
 def test_samples_have_the_moments_asked_for(library, rng):
+    """Mean and variance of 100,000 draws, within five standard errors."""
     n = 100_000
     mean, variance = numpy.full(n, 0.3), numpy.full(n, 4.0)
     arrays = [library.asarray(a) for a in (mean, variance, rng.standard_normal(n))]
@@ -158,6 +172,7 @@ def test_mixed_libraries(library):
 
 
 def test_sigmoid_and_softplus_against_double_precision(library):
+    """1 / (1 + e^-x) and log(1 + e^x) by Python's math; their tails by hand."""
     x = numpy.asarray([-1e4, -700.0, -30, -1, -1e-9, 0, 1e-9, 1, 30, 700, 1e4])
     s, plus = (
         to_numpy(library.call(f, library.asarray(x))) for f in (sigmoid, softplus)
@@ -180,6 +195,7 @@ def test_infinities(function):
 
 @pytest.mark.parametrize(("function", "slope"), [(sigmoid, 0.25), (softplus, 0.5)])
 def test_slope_at_zero(torch, function, slope):
+    """By hand: s (1 - s) and s at s = 1/2."""
     x = torch.zeros(1, requires_grad=True)
     function(x).backward()
     assert x.grad.item() == slope
