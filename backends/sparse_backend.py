@@ -50,8 +50,10 @@ def load(
     ------
     FileNotFoundError
         If there is no such file.
-    ValueError
-        If the file is not a sparse model, or damaged.
+    IsADirectoryError
+        If `path` is a folder.
+    FileFormatError
+        A ValueError, if the file is not a sparse model, or damaged.
     """
     return SparseModel(load_layers(path), batch_size=batch_size, threads=threads)
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import zipfile
-import zlib
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, NoReturn
@@ -14,7 +12,7 @@ import numpy
 from scipy.sparse import csr_array
 
 from vdcore.backends.sparse_layer import ACTIVATIONS, Layer
-from vdcore.files import open_atomically
+from vdcore.files import FileFormatError, open_atomically, read_arrays
 
 FORMAT = "vdcore sparse model"
 VERSION = 1
@@ -51,18 +49,13 @@ def load_layers(path: str | os.PathLike[str]) -> list[Layer]:
     ------
     FileNotFoundError
         If there is no such file.
-    ValueError
-        If it is no sparse model, is damaged, or holds what a model cannot.
+    IsADirectoryError
+        If `path` is a folder.
+    FileFormatError
+        A ValueError, if it is no sparse model, is damaged, or holds what a model
+        cannot.
     """
-    with open(path, "rb") as file:
-        if not zipfile.is_zipfile(file):
-            _refuse(path, "is no .npz file, or one cut short")
-        file.seek(0)
-        try:
-            archive = numpy.load(file, allow_pickle=False)
-            entries = {name: archive[name] for name in archive.files}
-        except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
-            _refuse(path, f"cannot be read ({error})", error)
+    entries = read_arrays(path, "load", "`model.to_cpu_sparse().save(path)`")
     try:
         header = json.loads(str(entries.pop("header")))
         kind, version = header["format"], header["version"]
@@ -166,4 +159,4 @@ def _refuse(
         f"load: `{os.fspath(path)}` is no sparse model: it {what}. Write one with "
         "`model.to_cpu_sparse().save(path)`"
     )
-    raise ValueError(message) from cause
+    raise FileFormatError(message) from cause

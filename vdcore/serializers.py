@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import os
 import zipfile
-import zlib
 from collections.abc import Collection
-from pathlib import Path
 from typing import Any
 
 import numpy
 from numpy.lib import format as npy
 
-from vdcore.files import open_atomically
+from vdcore.files import FileFormatError, open_atomically, read_arrays
 from vdcore.serialization import (
     DictionarySerializer,
     Keeper,
@@ -36,10 +34,6 @@ __all__ = [
     "restore_generator",
     "save_npz",
 ]
-
-
-class FileFormatError(ValueError):
-    """A file is damaged, foreign, or does not fit the object that reads it."""
 
 
 def save_npz(
@@ -92,6 +86,8 @@ def load_npz(
     ------
     FileNotFoundError
         If there is no such file.
+    IsADirectoryError
+        If `path` is a folder.
     FileFormatError
         If the file is damaged, cut short, no ``.npz``, holds a pickled object, or
         does not fit `obj`.
@@ -166,39 +162,7 @@ def read_npz(path: str | os.PathLike[str]) -> dict[str, numpy.ndarray]:
 
     Raises
     ------
-    FileNotFoundError, FileFormatError
+    FileNotFoundError, IsADirectoryError, FileFormatError
         As :func:`load_npz`.
     """
-    path = Path(path)
-    if not path.exists():
-        message = f"load_npz: there is no file `{path}`"
-        raise FileNotFoundError(message)
-    with path.open("rb") as file:
-        head = file.read(4)
-    if not head.startswith(b"PK"):
-        message = (
-            f"load_npz: `{path}` is not an .npz file, it begins with {head!r}; "
-            "expected one written by save_npz (a pickle is never loaded)"
-        )
-        raise FileFormatError(message)
-    entries = {}
-    name = ""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for name in archive.namelist():
-                with archive.open(name) as entry:
-                    array = npy.read_array(entry, allow_pickle=False)
-                entries[name.removesuffix(".npy")] = array
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        message = (
-            f"load_npz: `{path}` is damaged or was cut short ({error}); "
-            "use another copy or an earlier snapshot"
-        )
-        raise FileFormatError(message) from error
-    except (ValueError, RuntimeError) as error:
-        message = (
-            f"load_npz: `{path}` holds an entry {name!r} that is no plain array "
-            f"({error}); expected a file written by save_npz"
-        )
-        raise FileFormatError(message) from error
-    return entries
+    return read_arrays(path, "load_npz", "save_npz")

@@ -21,6 +21,7 @@ from vdcore.backends import sparse_backend, sparse_runtime
 from vdcore.backends.jit import numba_or_none
 from vdcore.backends.sparse_backend import Layer, SparseModel, to_cpu_sparse
 from vdcore.backends.sparse_layer import pruned_layer
+from vdcore.files import FileFormatError
 
 ROOT = Path(__file__).resolve().parents[2]
 BATCHES = (0, 1, 2, 3, 15, 16, 17, 32, 33, 65)  # around the widths of the kernels
@@ -482,41 +483,92 @@ print(*model.formats)
 
 
 def test_missing_file(tmp_path):
-    with pytest.raises(FileNotFoundError):
+    expected = (
+        r"load: there is no file `.*none\.npz`; expected a file written by "
+        r"`model\.to_cpu_sparse\(\)\.save\(path\)`; check the path"
+    )
+    with pytest.raises(FileNotFoundError, match=expected):
         sparse_backend.load(tmp_path / "none.npz")
+
+
+def test_folder(tmp_path):
+    expected = r"load: `.*` is a folder; expected a file .*; give the path of the file"
+    with pytest.raises(IsADirectoryError, match=expected):
+        sparse_backend.load(tmp_path)
 
 
 def test_file_cut_short_at_any_length(saved):
     _, path = saved
     whole = path.read_bytes()
-    for share in (0, 0.01, 0.3, 0.7, 0.99):
-        path.write_bytes(whole[: int(share * len(whole))])
-        with pytest.raises(ValueError, match="sparse` is no sparse model"):
+    for length in range(0, len(whole), 13):
+        path.write_bytes(whole[:length])
+        with pytest.raises(FileFormatError, match=r"load: `.*sparse` is (damaged|not)"):
             sparse_backend.load(path)
 
 
-def test_damaged_bytes_are_noticed(saved):
+@pytest.mark.parametrize("flipped", [0x0C, 0xFF])
+def test_damaged_bytes_are_noticed_or_do_no_harm(saved, flipped):
+    model, path = saved
+    whole = path.read_bytes()
+    refused = 0
+    for position in range(flipped % 7, len(whole), 7):
+        damaged = bytearray(whole)
+        damaged[position] ^= flipped
+        path.write_bytes(damaged)
+        try:
+            loaded = sparse_backend.load(path)
+        except FileFormatError:
+            refused += 1
+            continue
+        for before, after in zip(model.layers, loaded.layers, strict=True):
+            assert (before.name, before.activation) == (after.name, after.activation)
+            for key, array in before.arrays().items():
+                numpy.testing.assert_array_equal(array, after.arrays()[key])
+    assert refused > len(whole) / 7 / 2  # the rest are dates, padding and the like
+
+
+def test_a_damaged_weight_is_named(saved):
     _, path = saved
     damaged = bytearray(path.read_bytes())
     position = damaged.find(b"NUMPY", damaged.find(b"0/values")) + 130
     damaged[position] ^= 0xFF
     path.write_bytes(damaged)
-    with pytest.raises(ValueError, match="cannot be read"):
+    expected = r"load: `.*` is damaged .*CRC-32 for file '0/values.npy'.*; use another"
+    with pytest.raises(FileFormatError, match=expected):
         sparse_backend.load(path)
+
+
+@pytest.mark.parametrize("field", [4, 6, 8, 10, 12, 16, 20, 24, 28, 30, 32, 42])
+def test_a_damaged_directory_is_noticed_or_does_no_harm(saved, field):
+    """Zip file version, flags, method, time, checksum, sizes, lengths and offset."""
+    model, path = saved
+    damaged = bytearray(path.read_bytes())
+    entry = damaged.rfind(b"PK\x01\x02")
+    for flipped in (0x01, 0x08, 0x40, 0x80, 0xFF):
+        changed = damaged.copy()
+        changed[entry + field] ^= flipped
+        path.write_bytes(changed)
+        try:
+            loaded = sparse_backend.load(path)
+        except FileFormatError:
+            continue
+        x = numpy.ones((1, model.in_size), f4)
+        numpy.testing.assert_array_equal(loaded(x), model(x))
 
 
 def test_foreign_files(tmp_path):
     path = tmp_path / "other"
-    for content in (b"", b"hello", pickle.dumps({"W": 1})):
+    numpy.save(tmp_path / "array.npy", numpy.zeros(3))
+    array = (tmp_path / "array.npy").read_bytes()
+    for content in (b"", b"hello", pickle.dumps({"W": 1}), array):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match="other` is no sparse model"):
+        with pytest.raises(
+            FileFormatError, match=r"load: `.*other` is not an \.npz file, it begins"
+        ):
             sparse_backend.load(path)
     numpy.savez(tmp_path / "chain.npz", **{"l1/W": numpy.zeros((2, 2))})
-    with pytest.raises(ValueError, match="has no header of one, but l1/W"):
+    with pytest.raises(FileFormatError, match="has no header of one, but l1/W"):
         sparse_backend.load(tmp_path / "chain.npz")
-    numpy.save(tmp_path / "array.npy", numpy.zeros(3))
-    with pytest.raises(ValueError, match="is no sparse model"):
-        sparse_backend.load(tmp_path / "array.npy")
 
 
 def test_pickle_inside_is_not_run(saved):
