@@ -19,6 +19,9 @@ from vdcore.backends.threads import thread_count
 class SparseModel:
     """A trained network, for inference only.
 
+    It answers alike in training and evaluation (``vdcore.config.train``), so layers
+    may be trained on top of it; it has no parameters, and no optimizer takes it.
+
     Parameters
     ----------
     layers : iterable of Layer

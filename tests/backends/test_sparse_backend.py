@@ -13,7 +13,7 @@ import pytest
 from scipy.sparse import csr_array
 
 import vdcore
-from vdcore import Chain, ChainList, Sequential
+from vdcore import Chain, ChainList, Sequential, optimizers
 from vdcore import functions as F
 from vdcore import links as L
 from vdcore.autodiff import value_and_gradients
@@ -293,6 +293,29 @@ def test_traced_input_is_refused(rng):
     model = SparseModel([random_layer(rng, 4, 3, 0.5)])
     with pytest.raises(RuntimeError, match="no gradients; train the chain"):
         value_and_gradients(model.predict, [numpy.zeros((2, 4), f4)])
+
+
+def test_answers_do_not_depend_on_the_training_mode(runtime, rng):
+    model = SparseModel([random_layer(rng, 20, 3, 0.5)])
+    x = rng.standard_normal((4, 20), dtype=f4)
+    answers = []
+    for train in (True, False):
+        with vdcore.using_config("train", train):
+            answers.append(model(x))
+    numpy.testing.assert_array_equal(*answers)
+
+
+def test_layers_on_top_of_a_sparse_model_are_trained(rng):
+    """Its answers are data to them; it stays as it is."""
+    features = SparseModel([random_layer(rng, 20, 8, 0.5, "tanh")])
+    x, t = rng.standard_normal((30, 20), dtype=f4), rng.integers(2, size=30)
+    head = L.Linear(8, 2)
+    optimizer = optimizers.Adam(0.1).setup(head)
+    losses = [
+        float(optimizer.update(lambda: F.softmax_cross_entropy(head(features(x)), t)))
+        for _ in range(30)
+    ]
+    assert losses[-1] < 0.9 * losses[0]
 
 
 @pytest.mark.parametrize("options", [{"threads": 0}, {"batch_size": 1.5}])

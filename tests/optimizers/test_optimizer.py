@@ -12,6 +12,7 @@ from vdcore import Chain, Link, Parameter, initializers, optimizers, serializers
 from vdcore import functions as F
 from vdcore import links as L
 from vdcore.arrays import array_namespace, is_traced, to_numpy
+from vdcore.backends.sparse_backend import to_cpu_sparse
 from vdcore.optimizers import NonFiniteLossError
 
 MAKERS = [
@@ -193,6 +194,31 @@ def test_setup_forgets():
     assert (optimizer.t, optimizer.epoch) == (1, 1)
     optimizer.setup(link)
     assert (optimizer.t, optimizer.epoch, optimizer.state) == (0, 0, {})
+
+
+@pytest.mark.parametrize(
+    "make_target",
+    [
+        to_cpu_sparse,
+        lambda model: Net,
+        lambda model: list(model.params()),
+        lambda model: None,
+    ],
+    ids=["sparse model", "class", "parameters", "none"],
+)
+def test_a_target_that_is_no_link_is_refused_at_once(data, make_target):
+    model = Net()
+    optimizer = optimizers.SGD().setup(model)
+    optimizer.update(model.loss, *data)
+    target = make_target(model)
+    expected = (
+        f"setup: `link` must be a Link, such as a Chain, got {type(target).__name__}; "
+        "give .* A sparse model is for inference: train the model that it was made from"
+    )
+    with pytest.raises(TypeError, match=expected):
+        optimizer.setup(target)
+    assert optimizer.target is model
+    assert optimizer.t == 1
 
 
 def test_a_target_is_needed(tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from vdcore.arrays import Array, array_namespace, asarray_like, is_array, untraced
 from vdcore.autodiff import value_and_gradients
@@ -45,7 +45,15 @@ class Optimizer(ABC):
         self._hooks: dict[str, Callable[[Optimizer], None]] = {}
 
     def setup(self, link: Link) -> Optimizer:
-        """Choose the link to train; forgets all state. Returns self."""
+        """Choose the link to train; forgets all state. Returns self.
+
+        Raises
+        ------
+        TypeError
+            If `link` is no Link; a sparse model is none.
+        """
+        if not isinstance(link, Link):
+            _refuse_target(link)
         self.target = link
         self.t = self.epoch = 0
         self.state = {}
@@ -142,6 +150,15 @@ class Optimizer(ABC):
             message = f"{type(self).__name__}: no target; call setup(model) first"
             raise RuntimeError(message)
         return self.target
+
+
+def _refuse_target(link: object) -> NoReturn:
+    message = (
+        f"setup: `link` must be a Link, such as a Chain, got {type(link).__name__}; "
+        "give the one that holds the parameters. A sparse model is for inference: "
+        "train the model that it was made from"
+    )
+    raise TypeError(message)
 
 
 def compute_gradients(
