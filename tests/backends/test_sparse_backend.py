@@ -342,6 +342,34 @@ def test_export_of_a_variational_chain(runtime, rng):
     ]
 
 
+def test_lenet_300_100_as_training_leaves_it(runtime, rng):
+    """The share of weights kept, their size and the inputs are those of MNIST runs."""
+    model = pruned_chain(rng, 784, 300, 100, 10)
+    x = rng.random((300, 784), dtype=f4)
+    expected = x.astype(float)
+    for link, share in zip(model.layers, (0.007, 0.015, 0.2), strict=True):
+        shape = link.W.array.shape
+        keep = rng.random(shape) < share
+        scale = numpy.where(keep, 2 / math.sqrt(share * shape[1]), 1e-3)
+        W = (rng.standard_normal(shape) * scale).astype(f4)
+        la = numpy.where(keep, rng.uniform(-9, 2.9, shape), rng.uniform(3.1, 15, shape))
+        link.W.array = W
+        link.log_sigma2.array = (la + numpy.log(W**2 + 1e-8)).astype(f4)
+        if link is not model.layers[0]:
+            expected = numpy.maximum(expected, 0)
+        expected = expected @ (W * keep).T.astype(float) + link.b.array
+    assert 0.988 < 1 - model.size().weights_kept / model.size().weights < 0.993
+    assert expected.std(axis=0).min() > 0.3  # the answers depend on the inputs
+
+    with vdcore.using_config("train", False):
+        dense = model(x)
+    sparse = model.to_cpu_sparse()
+    for batch in (1, 16, 300):
+        y = sparse.predict(x[:batch])
+        assert abs(y - dense[:batch]).max() <= 1e-5
+        assert abs(y - expected[:batch]).max() <= 1e-5
+
+
 def test_threshold_is_that_of_the_statistics(rng):
     model = pruned_chain(rng, 40, 30, 5)
     for link in model.layers:
