@@ -216,8 +216,3 @@ def test_jax_differentiates_by_its_own_means(jax):
     la = numpy.linspace(-9, 9, POINTS)
     slope = jax.jit(jax.grad(lambda x: kl_sparse_vd(x).sum()))(la)
     numpy.testing.assert_allclose(slope, kl_sparse_vd_grad(la), atol=1e-13)
-
-
-def test_a_list_is_refused():
-    with pytest.raises(TypeError, match="expected at least one array"):
-        kl_sparse_vd_exact([0.0])

@@ -11,6 +11,11 @@ import math
 from dataclasses import dataclass
 
 from vdcore.arrays import Array, array_namespace
+from vdcore.variational.checks import (
+    check_same_shape,
+    floating_namespace,
+    mask_namespace,
+)
 
 
 @dataclass(frozen=True)
@@ -198,17 +203,18 @@ def layer_size(
     ------
     ValueError
         If the shapes differ or have fewer than two axes.
+    TypeError
+        If `keep` is not of booleans, or the others not of one real floating dtype, or
+        the libraries differ.
     """
-    xp = array_namespace(keep, theta, log_sigma2)
+    posterior = {"theta": theta}
+    if log_sigma2 is not None:
+        posterior["log_sigma2"] = log_sigma2
+    mask_namespace("layer_size", keep)
+    floating_namespace("layer_size", **posterior)
+    check_same_shape("layer_size", keep=keep, **posterior)
+    xp = array_namespace(keep, theta)
     shape = tuple(keep.shape)
-    pairs = (("theta", theta), ("log_sigma2", log_sigma2))
-    for argument, array in pairs:
-        if array is not None and tuple(array.shape) != shape:
-            message = (
-                f"layer_size: `{argument}` must have the shape of `keep`, {shape}, "
-                f"got {tuple(array.shape)}"
-            )
-            raise ValueError(message)
     if len(shape) < 2:
         message = f"layer_size: `keep` must have two axes or more, got shape {shape}"
         raise ValueError(message)
@@ -241,13 +247,18 @@ def significand_bits(variance: Array) -> Array:
     variance (the rule of the released code of Louizos et al. 2017, which compares
     with the variance, not the standard deviation). dtype of `variance`.
 
+    Raises
+    ------
+    TypeError
+        If the dtype is not real floating.
+
     Examples
     --------
     >>> import numpy
     >>> significand_bits(numpy.asarray([1.0, 0.2, 0.01, 1e-8]))
     array([ 0.,  1.,  5., 23.])
     """
-    xp = array_namespace(variance)
+    xp = floating_namespace("significand_bits", variance=variance)
     bits = xp.zeros_like(variance)
     for t in range(1, 24):
         bits = bits + xp.astype(variance < 2.0 ** -(t + 1), variance.dtype)

@@ -6,7 +6,8 @@ divergence goes to 0 as alpha goes to infinity; reduce with a sum.
 
 from __future__ import annotations
 
-from vdcore.arrays import Array, array_namespace
+from vdcore.arrays import Array
+from vdcore.variational.checks import floating_namespace
 from vdcore.variational.special import sigmoid, softplus
 
 # Molchanov et al. 2017, equation 14.
@@ -56,6 +57,11 @@ def kl_sparse_vd(log_alpha: Array) -> Array:
     array
         Same shape and dtype; at most 9.4e-3 nats from :func:`kl_sparse_vd_exact`.
 
+    Raises
+    ------
+    TypeError
+        If the dtype is not real floating.
+
     Notes
     -----
     Molchanov et al. 2017, equation 14, as a sum of two terms that vanish for
@@ -69,6 +75,7 @@ def kl_sparse_vd(log_alpha: Array) -> Array:
     >>> kl_sparse_vd(numpy.asarray([-8.0, 0.0, 8.0])).round(6)
     array([4.635899e+00, 4.312390e-01, 1.680000e-04])
     """
+    floating_namespace("kl_sparse_vd", log_alpha=log_alpha)
     return softplus(-log_alpha) * 0.5 + sigmoid(log_alpha * -K3 - K2) * K1
 
 
@@ -76,7 +83,13 @@ def kl_sparse_vd_grad(log_alpha: Array) -> Array:
     """Derivative of :func:`kl_sparse_vd` with respect to `log_alpha`; nats, negative.
 
     ``-sigmoid(-la) / 2 - k1 k3 s (1 - s)`` with ``s = sigmoid(k2 + k3 la)``.
+
+    Raises
+    ------
+    TypeError
+        If the dtype is not real floating.
     """
+    floating_namespace("kl_sparse_vd_grad", log_alpha=log_alpha)
     tail = sigmoid(log_alpha * -K3 - K2)
     return sigmoid(-log_alpha) * -0.5 - tail * (1 - tail) * (K1 * K3)
 
@@ -94,6 +107,11 @@ def kl_sparse_vd_exact(log_alpha: Array) -> Array:
     array
         Same shape and dtype; in float64 within 3e-8 nats of the integral.
 
+    Raises
+    ------
+    TypeError
+        If the dtype is not real floating.
+
     Notes
     -----
     With ``h = 1 / (2 alpha)`` and Dawson's integral D, the divergence is
@@ -107,7 +125,7 @@ def kl_sparse_vd_exact(log_alpha: Array) -> Array:
     >>> kl_sparse_vd_exact(numpy.asarray([-8.0, 0.0, 3.0])).round(6)
     array([4.635014, 0.426686, 0.024688])
     """
-    array_namespace(log_alpha)
+    floating_namespace("kl_sparse_vd_exact", log_alpha=log_alpha)
     s = sigmoid(-log_alpha - LOG_EXACT_SCALE)
     value, _ = _exact_polynomial(s * 2 - 1)
     return softplus(-log_alpha) * 0.5 + s * s * value
@@ -117,7 +135,13 @@ def kl_sparse_vd_exact_grad(log_alpha: Array) -> Array:
     """Derivative of :func:`kl_sparse_vd_exact`: ``-sqrt(h) D(sqrt(h))``, in nats.
 
     Evaluated as the derivative of the same fit; within 3e-8 of Dawson's integral.
+
+    Raises
+    ------
+    TypeError
+        If the dtype is not real floating.
     """
+    floating_namespace("kl_sparse_vd_exact_grad", log_alpha=log_alpha)
     s = sigmoid(-log_alpha - LOG_EXACT_SCALE)
     value, slope = _exact_polynomial(s * 2 - 1)
     return sigmoid(-log_alpha) * -0.5 - (value + slope * s) * (s * s * (1 - s) * 2)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from vdcore.arrays import Array, array_namespace
+from vdcore.arrays import Array
+from vdcore.variational.checks import floating_namespace, mask_namespace
 from vdcore.variational.special import sigmoid
 
 THRESHOLD = 3.0  # Molchanov et al. 2017, section 4.4: a dropout rate of 0.9526
@@ -22,13 +23,18 @@ def keep_mask(log_alpha: Array, threshold: float = THRESHOLD) -> Array:
     array of bool
         False where the weight is noise. A NaN is kept, so that a mask never hides it.
 
+    Raises
+    ------
+    TypeError
+        If the dtype is not real floating.
+
     Examples
     --------
     >>> import numpy
     >>> keep_mask(numpy.asarray([-2.0, 3.0, 3.1]))
     array([ True,  True, False])
     """
-    xp = array_namespace(log_alpha)
+    xp = floating_namespace("keep_mask", log_alpha=log_alpha)
     return xp.logical_not(log_alpha > threshold)
 
 
@@ -39,8 +45,10 @@ def sparsity(keep: Array) -> Array:
     ------
     ValueError
         If the mask is empty.
+    TypeError
+        If it is no array of booleans.
     """
-    xp = array_namespace(keep)
+    xp = mask_namespace("sparsity", keep)
     size = 1
     for n in keep.shape:
         size *= n
@@ -53,12 +61,18 @@ def sparsity(keep: Array) -> Array:
 def dropout_rate(log_alpha: Array) -> Array:
     """Equivalent binary dropout rate ``p = alpha / (1 + alpha)``, a fraction.
 
+    Raises
+    ------
+    TypeError
+        If the dtype is not real floating.
+
     Examples
     --------
     >>> import numpy
     >>> dropout_rate(numpy.asarray(3.0)).round(6)
     np.float64(0.952574)
     """
+    floating_namespace("dropout_rate", log_alpha=log_alpha)
     return sigmoid(log_alpha)
 
 

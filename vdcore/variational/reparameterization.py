@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from vdcore.arrays import Array, array_namespace
+from vdcore.arrays import Array
+from vdcore.variational.checks import check_same_shape, floating_namespace
 
 EPS = 1e-8  # keeps log theta^2 and the square root's derivative finite at 0
 
@@ -37,7 +38,7 @@ def log_alpha(
     ValueError
         If the shapes differ, or `clip` is not positive.
     TypeError
-        If the arrays come from two libraries.
+        If the libraries or dtypes differ, or the dtype is not real floating.
 
     Notes
     -----
@@ -49,8 +50,8 @@ def log_alpha(
     >>> log_alpha(numpy.asarray([0.5, -1.0]), numpy.asarray([-2.0, 0.0])).round(6)
     array([-0.613706, -0.      ])
     """
-    xp = array_namespace(theta, log_sigma2)
-    _check_pair("log_alpha", theta, log_sigma2)
+    xp = floating_namespace("log_alpha", theta=theta, log_sigma2=log_sigma2)
+    check_same_shape("log_alpha", theta=theta, log_sigma2=log_sigma2)
     if clip is not None and not clip > 0:
         message = f"log_alpha: `clip` must be positive or None, got {clip!r}"
         raise ValueError(message)
@@ -63,8 +64,13 @@ def log_alpha_grad(theta: Array, *, eps: float = EPS) -> Array:
     """Derivative of :func:`log_alpha` by `theta`: ``-2 theta / (theta^2 + eps)``.
 
     Unclipped; the derivative by `log_sigma2` is 1.
+
+    Raises
+    ------
+    TypeError
+        If the dtype is not real floating.
     """
-    xp = array_namespace(theta)
+    xp = floating_namespace("log_alpha_grad", theta=theta)
     larger, ratio = _theta_and_floor(xp, theta, eps)
     return theta / larger / larger * -2 / (ratio * ratio + 1)
 
@@ -97,6 +103,8 @@ def linear_moments(
     ------
     ValueError
         If the shapes do not fit.
+    TypeError
+        If the libraries or dtypes differ, or the dtype is not real floating.
 
     Notes
     -----
@@ -114,12 +122,28 @@ def linear_moments(
     >>> mean, variance.round(6)
     (array([[-1.5]]), array([[4.135335]]))
     """
-    xp = array_namespace(x, theta, log_sigma2, b)
-    _check_pair("linear_moments", theta, log_sigma2)
-    if len(x.shape) != 2 or x.shape[1] != theta.shape[1]:
+    pair = {"theta": theta, "log_sigma2": log_sigma2}
+    bias = {} if b is None else {"b": b}
+    xp = floating_namespace("linear_moments", **pair, x=x, **bias)
+    if len(theta.shape) != 2:
         message = (
-            f"linear_moments: `x` must have shape (batch, {theta.shape[1]}) to go with "
-            f"`theta` of shape {tuple(theta.shape)}, got {tuple(x.shape)}"
+            "linear_moments: `theta` must have shape (out_size, in_size), got "
+            f"{tuple(theta.shape)}; reshape it"
+        )
+        raise ValueError(message)
+    check_same_shape("linear_moments", **pair)
+    out_size, in_size = theta.shape
+    if len(x.shape) != 2 or x.shape[1] != in_size:
+        message = (
+            f"linear_moments: `x` must have shape (batch, {in_size}) to go with "
+            f"`theta` of shape {tuple(theta.shape)}, got {tuple(x.shape)}; give one "
+            "row for each example"
+        )
+        raise ValueError(message)
+    if b is not None and tuple(b.shape) != (out_size,):
+        message = (
+            f"linear_moments: `b` must have shape ({out_size},) to go with `theta` of "
+            f"shape {tuple(theta.shape)}, got {tuple(b.shape)}; reshape it"
         )
         raise ValueError(message)
     mean = xp.matmul(x, xp.matrix_transpose(theta))
@@ -146,16 +170,16 @@ def sample(mean: Array, variance: Array, noise: Array, *, eps: float = EPS) -> A
     -------
     array
         Same shape and dtype.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ: noise is never shared between elements.
+    TypeError
+        If the libraries or dtypes differ, or the dtype is not real floating.
     """
-    xp = array_namespace(mean, variance, noise)
+    arrays = {"mean": mean, "variance": variance, "noise": noise}
+    xp = floating_namespace("sample", **arrays)
+    check_same_shape("sample", **arrays)
     floor = max(eps, float(xp.finfo(variance.dtype).smallest_normal))
     return mean + xp.sqrt(variance + floor) * noise
-
-
-def _check_pair(operation: str, theta: Array, log_sigma2: Array) -> None:
-    if tuple(theta.shape) != tuple(log_sigma2.shape):
-        message = (
-            f"{operation}: `log_sigma2` must have the shape of `theta`, "
-            f"{tuple(theta.shape)}, got {tuple(log_sigma2.shape)}"
-        )
-        raise ValueError(message)
