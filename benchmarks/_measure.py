@@ -18,8 +18,12 @@ RESULTS = Path(__file__).resolve().parent / "results"
 LIBRARIES = "vdcore numpy scipy numba torch jax".split()
 
 
-def parse_arguments(description: str) -> argparse.Namespace:
+def parse_arguments(
+    description: str, add_options: Callable[[argparse.ArgumentParser], object] = id
+) -> argparse.Namespace:
     """Read --quick and --threads, and limit every library to that many threads.
+
+    `add_options` adds a benchmark's own options to the parser.
 
     To be called before NumPy or torch is imported: they read the limits then.
     """
@@ -28,6 +32,7 @@ def parse_arguments(description: str) -> argparse.Namespace:
         "--quick", action="store_true", help="a few rounds, print only, write nothing"
     )
     parser.add_argument("--threads", type=int, default=2, help="of each library")
+    add_options(parser)
     arguments = parser.parse_args()
     for name in ("OMP", "OPENBLAS", "MKL", "NUMBA"):
         os.environ[f"{name}_NUM_THREADS"] = str(arguments.threads)

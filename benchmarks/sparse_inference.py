@@ -9,9 +9,7 @@ faster sparse.
 
 from __future__ import annotations
 
-import argparse
 import os
-import sys
 from functools import partial
 
 from _measure import interleave, markdown_table, parse_arguments, report
@@ -23,15 +21,19 @@ BREAK_EVEN_SIZES = ((784, 300), (1024, 1024), (2048, 2048))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--model")
-    parser.add_argument("--break-even", action="store_true")
-    own, sys.argv[1:] = parser.parse_known_args()
-    arguments = parse_arguments(__doc__)
-    if own.break_even:
+    arguments = parse_arguments(__doc__, add_options)
+    if arguments.break_even:
         break_even(arguments)
     else:
-        forward(arguments, own.model)
+        forward(arguments, arguments.model)
+
+
+def add_options(parser) -> None:
+    """Add the options of this benchmark."""
+    parser.add_argument("--model", help="file that SparseModel.save wrote")
+    parser.add_argument(
+        "--break-even", action="store_true", help="time single layers instead"
+    )
 
 
 def forward(arguments, path) -> None:
