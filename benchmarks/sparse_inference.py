@@ -10,6 +10,7 @@ faster sparse.
 from __future__ import annotations
 
 import os
+import sys
 from functools import partial
 
 from _measure import interleave, markdown_table, parse_arguments, report
