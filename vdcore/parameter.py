@@ -28,6 +28,8 @@ class Parameter:
         Gradient of the last loss, of the same shape and dtype.
     name : str or None
         Attribute name in the link that owns it.
+    trainable : bool
+        Whether optimizers change it. Default True.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class Parameter:
         self.name: str | None = None
         self.initializer = initializer
         self.decays = decays
+        self.trainable = True
         if shape is not None:
             self.initialize(shape)
 

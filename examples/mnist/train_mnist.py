@@ -93,7 +93,7 @@ def parse_args():
         type=float,
         default=0,
         metavar="EPOCHS",
-        help="leave the KL out for this many epochs at the end, under the masks",
+        help="at the end, train the means alone: no KL, the noise as it is",
     )
     add("--threshold", type=float, default=3.0, help="on log alpha")
     return parser.parse_args()
@@ -182,6 +182,8 @@ def main():
                 stop=args.epoch - args.fine_tune if args.fine_tune else None,
             )
         )
+        if args.fine_tune:
+            trainer.extend(extensions.FreezeNoise(model, args.epoch - args.fine_tune))
         if args.mask_from >= 0:
             trainer.extend(extensions.MaskFrom(model, args.mask_from))
     frequency = args.epoch if args.frequency < 0 else args.frequency

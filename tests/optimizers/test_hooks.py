@@ -54,6 +54,16 @@ def test_gradient_clipping_bounds_the_joint_norm(model, threshold, factor):
     assert norm == pytest.approx(min(threshold, math.sqrt(18) / 2), rel=1e-6)
 
 
+def test_clipping_leaves_out_what_is_not_trained(model):
+    parameters = dict(model.namedparams())
+    for path, parameter in parameters.items():
+        parameter.trainable = path == "/1/W"
+    optimizers.GradientClipping(0.5)(optimizers.SGD().setup(model))
+    clipped = {path: to_numpy(p.grad).max() for path, p in parameters.items()}
+    assert clipped.pop("/1/W") == pytest.approx(0.5 / math.sqrt(3))
+    assert set(clipped.values()) == {0.5}
+
+
 def test_clipping_leaves_out_what_has_no_gradient(model):
     parameters = dict(model.namedparams())
     parameters["/0/W"].grad = None

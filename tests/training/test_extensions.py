@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+from itertools import pairwise
 
 import numpy
 import pytest
@@ -284,6 +285,26 @@ def test_kl_stops_for_fine_tuning(make_trainer):
     assert coefficients == [0, 0.25, 0.5, 0.75, 1, 1, 0, 0]
 
 
+def test_noise_is_frozen_from_an_epoch_on(make_trainer):
+    """Iterations 1 to 5 begin before epoch 1.1; the means go on."""
+    trainer = make_trainer((2, "epoch"))
+    model = model_of(trainer)
+    trainer.extend(extensions.FreezeNoise(model, 1.1))
+    parameters = dict(model.namedparams())
+    states = history(
+        trainer,
+        lambda t: {path: p.array.copy() for path, p in parameters.items()},
+        call_before_training=True,
+    )
+    for path, parameter in parameters.items():
+        changed = [(a[path] != b[path]).any() for a, b in pairwise(states)]
+        if path.endswith("log_sigma2"):
+            assert changed == [True] * 5 + [False] * 3
+            assert parameter.grad is not None
+        else:
+            assert changed == [True] * 8
+
+
 @pytest.mark.parametrize(("epoch", "first"), [(0, 0), (1, 4), (1.1, 5)])
 def test_masks_begin_at_an_epoch(make_trainer, epoch, first):
     trainer = make_trainer((2, "epoch"))
@@ -305,7 +326,8 @@ def test_masks_begin_at_an_epoch(make_trainer, epoch, first):
         (lambda m: extensions.ExponentialShift("lr", 0), "`rate` must be positive"),
         (lambda m: extensions.KLWarmUp(m, 3, 2), "got 3 and 2"),
         (lambda m: extensions.KLWarmUp(m, 0, 2, stop=1), "before `end`, 2; got 1"),
-        (lambda m: extensions.MaskFrom(m, -1), "`epoch` must not be negative"),
+        (lambda m: extensions.MaskFrom(m, -1), "MaskFrom: `epoch` must not be neg"),
+        (lambda m: extensions.FreezeNoise(m, -1), "FreezeNoise: `epoch` must not be"),
     ],
 )
 def test_bad_arguments(make_trainer, make, text):

@@ -170,6 +170,11 @@ class VariationalDropoutChain(Chain):
         for _, link in self.variational_links():
             link.mask_in_training = masked
 
+    def set_noise_trainable(self, trainable: bool) -> None:
+        """Train the log variances, or leave them as they are, in all layers."""
+        for _, link in self.variational_links():
+            link.log_sigma2.trainable = trainable
+
     def to_variational_dropout(self, **options: Any) -> VariationalDropoutChain:
         """Make the plain layers variational, with the weights they have.
 

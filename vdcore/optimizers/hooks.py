@@ -25,7 +25,10 @@ class WeightDecay:
 
 
 class GradientClipping:
-    """Scale all gradients so that their joint L2 norm is at most `threshold`."""
+    """Scale all gradients so that their joint L2 norm is at most `threshold`.
+
+    Those of parameters that are not trained do not count.
+    """
 
     name = "GradientClipping"
 
@@ -39,7 +42,9 @@ class GradientClipping:
 
     def __call__(self, optimizer: Optimizer) -> None:
         """Change the gradients of the optimizer's target."""
-        parameters = [p for p in optimizer.target.params() if p.grad is not None]
+        parameters = [
+            p for p in optimizer.target.params() if p.trainable and p.grad is not None
+        ]
         if not parameters:
             return
         xp = array_namespace(parameters[0].grad)

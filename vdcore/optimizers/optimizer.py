@@ -108,9 +108,8 @@ class Optimizer(ABC):
             hook(self)
         self.t += 1
         for path, parameter in target.namedparams():
-            if parameter.array is None or parameter.grad is None:
-                continue
-            self.update_parameter(parameter, self._state_of(path, parameter))
+            if parameter.trainable and parameter.grad is not None:
+                self.update_parameter(parameter, self._state_of(path, parameter))
         return loss
 
     @abstractmethod

@@ -11,11 +11,12 @@ from vdcore.training.extensions.plot_report import PlotReport
 from vdcore.training.extensions.print_report import PrintReport
 from vdcore.training.extensions.progress_bar import ProgressBar
 from vdcore.training.extensions.snapshot import snapshot, snapshot_object
-from vdcore.training.extensions.variational import KLWarmUp, MaskFrom
+from vdcore.training.extensions.variational import FreezeNoise, KLWarmUp, MaskFrom
 
 __all__ = [
     "Evaluator",
     "ExponentialShift",
+    "FreezeNoise",
     "KLWarmUp",
     "LinearShift",
     "LogReport",

@@ -29,7 +29,7 @@ class KLWarmUp(Extension):
         Coefficient from `end` on; 1 is the evidence lower bound.
     stop : float, optional
         In `unit`: from then on the coefficient is 0 again, so that the weights that
-        masks have left are fine-tuned for the data alone.
+        masks have left are fine-tuned for the data alone; see :class:`FreezeNoise`.
 
     Notes
     -----
@@ -76,6 +76,36 @@ class KLWarmUp(Extension):
         self._model.kl_coef = grown if time < self._stop else 0.0
 
 
+class FreezeNoise(Extension):
+    """Leaves the log variances as they are, from an epoch on.
+
+    With masks, and without the KL term, the weights left are then fitted to the data
+    under the noise that they had learnt to bear, which goes on regularising them. Were
+    the noise trained without its KL term, it would vanish.
+
+    Parameters
+    ----------
+    model : VariationalDropoutChain
+    epoch : float
+    """
+
+    priority = PRIORITY_EDITOR
+
+    def __init__(self, model: VariationalDropoutChain, epoch: float) -> None:
+        _check_epoch("FreezeNoise", epoch)
+        self._model = model
+        self._epoch = epoch
+
+    def initialize(self, trainer: Trainer) -> None:
+        """Freeze before the first iteration, if it is time."""
+        self(trainer)
+
+    def __call__(self, trainer: Trainer) -> None:
+        """Freeze before the next iteration, if it is time."""
+        if elapsed(trainer.updater, "epoch") >= self._epoch:
+            self._model.set_noise_trainable(False)
+
+
 class MaskFrom(Extension):
     """Masks noise weights in training from an epoch on.
 
@@ -92,9 +122,7 @@ class MaskFrom(Extension):
     priority = PRIORITY_EDITOR
 
     def __init__(self, model: VariationalDropoutChain, epoch: float) -> None:
-        if not epoch >= 0:
-            message = f"MaskFrom: `epoch` must not be negative, got {epoch!r}"
-            raise ValueError(message)
+        _check_epoch("MaskFrom", epoch)
         self._model = model
         self._epoch = epoch
 
@@ -106,3 +134,9 @@ class MaskFrom(Extension):
         """Mask from the next iteration, if it is time."""
         if elapsed(trainer.updater, "epoch") >= self._epoch:
             self._model.set_mask_in_training(True)
+
+
+def _check_epoch(name: str, epoch: float) -> None:
+    if not epoch >= 0:
+        message = f"{name}: `epoch` must not be negative, got {epoch!r}"
+        raise ValueError(message)
