@@ -62,6 +62,7 @@ def parse_args():
         default=0,
         help="hold out this many training examples and test on them instead",
     )
+    add("--split", type=int, default=0, help="which random ones: a seed of their own")
     add(
         "--lr",
         type=float,
@@ -103,9 +104,8 @@ def load_data(args):
     """Training and test set, scaled to [0, 1) and centred on the training mean."""
     train, test = DATASETS[args.dataset](scale=255 / 256)
     if args.validation:
-        # The split does not follow --seed: runs are compared on the same examples.
         train, test = datasets.split_dataset_random(
-            train, len(train) - args.validation, seed=0
+            train, len(train) - args.validation, seed=args.split
         )
     (x, t), (x_test, t_test) = train.arrays, test.arrays
     mean = x.mean(axis=0)
