@@ -2,7 +2,8 @@
 
 Once masks have removed most weights, a training step need not touch the others: the
 products run over the kept weights alone, with activations feature-major, so that each
-weight meets a contiguous row of the batch.
+weight meets a contiguous row of the batch. An input of which all weights are masked is
+not read, so that a NaN in it does not reach the outputs, as 0 times NaN would.
 """
 
 from __future__ import annotations

@@ -4,6 +4,9 @@ Activations are feature-major, shape (features, batch), within and between layer
 one layer puts out is what the next one multiplies by, and each weight meets a
 contiguous row. A block of units takes its variances from their logarithms, multiplies
 means and variances by the batch, and adds the noise, before the next block begins.
+
+Slices such as ``x[:, 0:]`` change nothing but the type: the product is compiled once,
+for matrices that may be parts of others, rather than for each layout.
 """
 
 from __future__ import annotations
