@@ -34,6 +34,8 @@ $(bin)/pip:
 	$(PYTHON) -m venv .venv
 
 # One stamp for each extra of setup.cfg, remade when the dependencies may have changed.
+# Compatible mode puts this folder on the path; the default finds the package too late to
+# be seen from a folder that holds a checkout of this name.
 .venv/%.stamp: setup.cfg pyproject.toml | $(bin)/pip
-	$(bin)/python -m pip install --quiet --editable ".[$*]"
+	$(bin)/python -m pip install --quiet --config-settings editable_mode=compat --editable ".[$*]"
 	touch $@
