@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from vdcore.links import calculate_stats
-
 README = Path(__file__).parents[1] / "README.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
 SESSION = [block for block in BLOCKS if "torch" not in block and "jax" not in block]
@@ -18,12 +16,13 @@ def test_train_and_run_sparse(tmp_path, monkeypatch, capsys):
     session = {"__name__": "readme"}
     for block in SESSION:
         exec(compile(block, str(README), "exec"), session)
-    x, t = session["test"].arrays
     assert len(SESSION) == 3
-    assert session["scores"].shape == (len(x), 10)
-    assert (session["scores"].argmax(axis=1) == t).mean() > 0.9
-    assert calculate_stats(session["model"])["sparsity"] > 0.5
-    assert "main/W/Wnz" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert "main/W/Wnz" in output
+    assert float(re.search(r"test error: (\S+)", output)[1]) < 0.1
+    size = session["model"].size()
+    assert 10 < size.weight_ratio < 15  # "one weight in twelve"
+    assert str(size) in output
 
 
 @pytest.mark.parametrize("library", ["torch", "jax"])
