@@ -75,7 +75,11 @@ def main():
     trainer.extend(extensions.ProgressBar())
     trainer.extend(
         extensions.PlotReport(
-            ["main/loss", "validation/main/loss"], "epoch", file_name="loss.png"
+            ["main/class", "validation/main/class"],
+            "epoch",
+            file_name="loss.png",
+            title="class loss in training and on the test images",
+            y_label="cross-entropy",
         )
     )
     trainer.extend(extensions.snapshot(), trigger=(args.epoch, "epoch"))

@@ -174,25 +174,34 @@ def test_progress_bar_is_silent_where_there_is_no_terminal(make_trainer):
 
 def test_plot_report_draws_the_log(make_trainer, monkeypatch):
     figure = pytest.importorskip("matplotlib.figure", reason="needs matplotlib")
-    drawn = []
+    drawn, texts, ticks = [], [], []
     save = figure.Figure.savefig
 
     def record(self, file, **options):
+        save(self, file, **options)
         (axes,) = self.axes
         drawn.append([(line.get_label(), line.get_xydata()) for line in axes.lines])
-        save(self, file, **options)
+        texts.append((axes.get_title(), axes.get_xlabel(), axes.get_ylabel()))
+        ticks.append(axes.get_xticks())
+        (legend,), inside = self.legends, axes.get_legend()
+        assert inside is None
+        assert legend.get_window_extent().y1 <= axes.get_tightbbox().y0
 
     monkeypatch.setattr(figure.Figure, "savefig", record)
     trainer = make_trainer()
     trainer.extend(numbered, priority=300)
     trainer.extend(extensions.LogReport())
-    plot = extensions.PlotReport(["number", "main/loss"], "epoch", file_name="n.png")
+    plot = extensions.PlotReport(
+        ["number", "main/loss"], "epoch", file_name="n.png", title="curves"
+    )
     trainer.extend(plot)
     trainer.run()
     assert len(drawn) == 2  # one an epoch; nothing new at the end
     labels, points = zip(*drawn[-1], strict=True)
     assert labels == ("number", "main/loss")
     assert points[0].tolist() == [[1, 2.5], [2, 6.5]]
+    assert texts[-1] == ("curves", "epoch", "number, loss")
+    assert ticks[-1].tolist() == ticks[-1].round().tolist()
     assert (trainer.out / "n.png").read_bytes()[:4] == b"\x89PNG"
 
 

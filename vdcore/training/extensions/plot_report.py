@@ -37,6 +37,10 @@ class PlotReport(Extension):
     log_report : str
         Name of the :class:`LogReport` that is drawn. (Chainer averages for each plot
         anew; here table, log and plot show the same numbers.)
+    title : str
+        Above the curves.
+    y_label : str, optional
+        Default the last parts of the keys: ``"loss"`` for ``"main/loss"``.
 
     Raises
     ------
@@ -53,6 +57,8 @@ class PlotReport(Extension):
         marker: str | None = "x",
         grid: bool = True,
         log_report: str = "LogReport",
+        title: str = "",
+        y_label: str | None = None,
     ) -> None:
         try:
             import matplotlib  # noqa: F401  before training, not after its first epoch
@@ -69,6 +75,9 @@ class PlotReport(Extension):
         self._marker = marker
         self._grid = grid
         self._log_report = log_report
+        self._title = title
+        last_parts = dict.fromkeys(key.rpartition("/")[2] for key in self._y_keys)
+        self._y_label = ", ".join(last_parts) if y_label is None else y_label
         self._source: LogReport | None = None
         self._path: Path | None = None
         self._drawn = 0
@@ -90,6 +99,7 @@ class PlotReport(Extension):
         if self._source is None or len(self._source.log) == self._drawn:
             return
         from matplotlib.figure import Figure  # without pyplot there is no global state
+        from matplotlib.ticker import MaxNLocator
 
         figure = Figure(layout="constrained")
         axes = figure.subplots()
@@ -98,9 +108,13 @@ class PlotReport(Extension):
             x = [entry[self._x_key] for entry in entries]
             y = [entry[key] for entry in entries]
             axes.plot(x, y, marker=self._marker, label=key)
+        axes.set_title(self._title)
         axes.set_xlabel(self._x_key)
+        axes.set_ylabel(self._y_label)
+        if self._x_key in ("epoch", "iteration"):
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(self._grid)
-        axes.legend()
+        figure.legend(loc="outside lower center", ncols=2)
         assert self._path is not None
         with open_atomically(self._path) as file:
             figure.savefig(file, format="png")
