@@ -17,6 +17,22 @@ def is_array(x: object) -> bool:
     return hasattr(x, "shape") and hasattr(x, "dtype") and not isinstance(x, type)
 
 
+def check_array(operation: str, argument: str, x: object) -> None:
+    """Raise unless `x`, an operation's argument, is an array.
+
+    Raises
+    ------
+    TypeError
+        If it is a list, None, a Python number or anything else.
+    """
+    if not is_array(x):
+        message = (
+            f"{operation}: `{argument}` must be an array, got {type(x).__name__}; "
+            "convert it first, for example with numpy.asarray"
+        )
+        raise TypeError(message)
+
+
 def is_traced(x: object) -> bool:
     """Whether `x` is recorded on the tape of :mod:`vdcore.autodiff`."""
     tracer = sys.modules.get("autograd.tracer")

@@ -137,3 +137,15 @@ def test_mixed_libraries(library, arrays):
             TypeError, match="all arrays must come from one library, got"
         ):
             F.linear(*mixed)
+
+
+@pytest.mark.parametrize("wrong", [[[1.0] * 5], None, 3.0])
+def test_what_is_no_array_is_refused(arrays, wrong):
+    x, W, b = arrays
+    for argument, values in (("x", (wrong, W, b)), ("W", (x, wrong, b))):
+        expected = (
+            f"^linear: `{argument}` must be an array, got {type(wrong).__name__}; "
+            r"convert it first, for example with numpy\.asarray$"
+        )
+        with pytest.raises(TypeError, match=expected):
+            F.linear(*values)

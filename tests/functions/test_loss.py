@@ -155,3 +155,16 @@ def test_mixed_libraries(library, logits):
         pytest.skip("NumPy with NumPy is no mixture")
     with pytest.raises(TypeError, match="all arrays must come from one library"):
         F.softmax_cross_entropy(library.asarray(logits), T)
+
+
+@pytest.mark.parametrize("wrong", [[0, 1, 2, 3], None])
+@pytest.mark.parametrize("function", [F.softmax_cross_entropy, F.accuracy])
+def test_what_is_no_array_is_refused(function, wrong):
+    scores, labels = numpy.zeros((4, 5)), numpy.arange(4)
+    for argument, values in (("x", (wrong, labels)), ("t", (scores, wrong))):
+        expected = (
+            f"^{function.__name__}: `{argument}` must be an array, got "
+            rf"{type(wrong).__name__}; convert it first, .* numpy\.asarray$"
+        )
+        with pytest.raises(TypeError, match=expected):
+            function(*values)

@@ -364,8 +364,16 @@ def test_number_of_examples_must_be_known(data):
     model = Model(num_examples=None, kl_scale="layer-mean")
     assert numpy.isfinite(float(model.calc_loss(*data)))
     for number in (0, -3):
-        with pytest.raises(ValueError, match="`num_examples` must be positive, got"):
+        expected = rf"`num_examples` must be positive, got {number}; pass len\(train\)"
+        with pytest.raises(ValueError, match=expected):
             Model(num_examples=number)
+    for wrong in ("many", [1, 2], numpy.zeros(3), True):
+        expected = (
+            "VariationalDropoutChain: `num_examples` must be the number of training "
+            rf"examples, got {type(wrong).__name__}; pass len\(train\)$"
+        )
+        with pytest.raises(TypeError, match=expected):
+            Model(num_examples=wrong)
 
 
 def test_unknown_scale():

@@ -284,3 +284,20 @@ def test_every_library(library):
     with vdcore.using_config("train", False):
         y = to_numpy(layer(x))
     numpy.testing.assert_allclose(y, X @ (W * KEPT).T + B, rtol=1e-5)
+
+
+@pytest.mark.parametrize("wrong", [[[1.0, 2.0]], None])
+@pytest.mark.parametrize("cls", [L.Linear, L.VariationalDropoutLinear])
+@pytest.mark.parametrize("in_size", [2, None])
+@pytest.mark.parametrize("train", [True, False])
+def test_an_input_that_is_no_array_is_refused(cls, in_size, train, wrong):
+    expected = (
+        f"^{cls.__name__}: `x` must be an array, got {type(wrong).__name__}; "
+        r"convert it first, for example with numpy\.asarray$"
+    )
+    layer = cls(in_size, 3)
+    with (
+        vdcore.using_config("train", train),
+        pytest.raises(TypeError, match=expected),
+    ):
+        layer(wrong)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from vdcore.arrays import Array, array_namespace, untraced
+from vdcore.arrays import Array, array_namespace, check_array, untraced
 from vdcore.autodiff import defvjp_argnums, primitive
 from vdcore.recording import recordable
 
@@ -61,7 +61,7 @@ def linear(x: Array, W: Array, b: Array | None = None) -> Array:
     ValueError
         If the shapes do not fit.
     TypeError
-        If the dtypes or libraries differ.
+        If one of them is no array, or the dtypes or libraries differ.
     """
     x = checked_input("linear", x, W, b)
     return _linear(x, W, b)
@@ -69,6 +69,8 @@ def linear(x: Array, W: Array, b: Array | None = None) -> Array:
 
 def checked_input(operation: str, x: Array, W: Array, b: Array | None) -> Array:
     """`x` as (batch, in_size), after the shapes and dtypes have been checked."""
+    check_array(operation, "x", x)
+    check_array(operation, "W", W)
     array_namespace(x, W, b)
     traced, (x, W, b) = x, map(untraced, (x, W, b))
     in_size = W.shape[1]

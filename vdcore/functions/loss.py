@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vdcore import kernels
-from vdcore.arrays import Array, array_namespace, untraced
+from vdcore.arrays import Array, array_namespace, check_array, untraced
 from vdcore.autodiff import attach_gradients
 
 
@@ -27,7 +27,8 @@ def softmax_cross_entropy(x: Array, t: Array) -> Array:
     ValueError
         If the shapes do not fit, the batch is empty or a label is out of range.
     TypeError
-        If the scores are not floating-point numbers or the labels not integers.
+        If `x` or `t` is no array, the scores are not floating-point numbers or the
+        labels not integers.
     """
     check_labels("softmax_cross_entropy", x, t)
     value, gradient = kernels.softmax_cross_entropy(untraced(x), t)
@@ -36,6 +37,8 @@ def softmax_cross_entropy(x: Array, t: Array) -> Array:
 
 def check_labels(operation: str, x: Array, t: Array) -> None:
     """Raise unless `t` holds one valid class index for each row of `x`."""
+    check_array(operation, "x", x)
+    check_array(operation, "t", t)
     x = untraced(x)
     xp = array_namespace(x, t)
     shape = tuple(x.shape)

@@ -74,7 +74,7 @@ def vd_linear(
     ValueError
         If the shapes do not fit.
     TypeError
-        If the dtypes or libraries differ.
+        If one of them is no array, or the dtypes or libraries differ.
     """
     x = checked_input("vd_linear", x, W, b)
     check_posterior("vd_linear", W, log_sigma2)

@@ -7,7 +7,7 @@ from typing import Any
 
 from vdcore import functions as F
 from vdcore import initializers
-from vdcore.arrays import Array
+from vdcore.arrays import Array, check_array
 from vdcore.link import Link
 from vdcore.parameter import Parameter
 
@@ -87,5 +87,6 @@ class Linear(Link):
         return F.linear(x, self.W.array, None if self.b is None else self.b.array)
 
     def _initialize_for(self, x: Array) -> None:
+        check_array(type(self).__name__, "x", x)
         if not self.W.is_initialized:
             self.initialize_params(math.prod(x.shape[1:]), like=x)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from vdcore import functions as F
@@ -53,6 +54,13 @@ class VariationalDropoutChain(Chain):
     Attributes
     ----------
     kl_coef : float
+
+    Raises
+    ------
+    ValueError
+        If `kl_scale` is unknown or `num_examples` not positive.
+    TypeError
+        If `num_examples` is no number.
     """
 
     def __init__(
@@ -69,12 +77,8 @@ class VariationalDropoutChain(Chain):
                 f"got {kl_scale!r}"
             )
             raise ValueError(message)
-        if num_examples is not None and num_examples < 1:
-            message = (
-                "VariationalDropoutChain: `num_examples` must be positive, "
-                f"got {num_examples!r}"
-            )
-            raise ValueError(message)
+        if num_examples is not None:
+            _check_number(num_examples)
         super().__init__(*args, **kwargs)
         self.warm_up = warm_up
         self.num_examples = num_examples
@@ -232,3 +236,18 @@ class VariationalDropoutChain(Chain):
             )
             raise RuntimeError(message)
         return 1 / self.num_examples
+
+
+def _check_number(num_examples: Any) -> None:
+    if isinstance(num_examples, bool) or not isinstance(num_examples, Real):
+        message = (
+            "VariationalDropoutChain: `num_examples` must be the number of training "
+            f"examples, got {type(num_examples).__name__}; pass len(train)"
+        )
+        raise TypeError(message)
+    if not num_examples >= 1:
+        message = (
+            "VariationalDropoutChain: `num_examples` must be positive, "
+            f"got {num_examples!r}; pass len(train)"
+        )
+        raise ValueError(message)
