@@ -36,25 +36,34 @@ def plot_log_alpha(
     """Histogram of log alpha, one panel a layer, with the threshold.
 
     A trained layer has two hills: weights with a signal on the left, noise on the
-    right; the threshold should fall between them.
+    right; the threshold should fall between them. Above the clip the KL term pushes no
+    further, so noise weights pile up there.
     """
     links = list(model.variational_links())
-    figure = new_figure(3.6 * len(links), 3)
-    panels = figure.subplots(1, len(links), squeeze=False)[0]
-    for panel, (name, link) in zip(panels, links, strict=True):
-        values = to_numpy(link.log_alpha()).ravel()
-        low, high = numpy.quantile(values, [0.001, 0.999])
-        margin = 0.05 * (high - low) + 0.5
-        span = (
-            min(low, link.loga_threshold) - margin,
-            max(high, link.loga_threshold) + margin,
-        )
-        panel.hist(values, bins=120, range=span, color="#4477aa", log=True)
-        panel.axvline(link.loga_threshold, color="#cc3311", linewidth=1.2)
-        kept = 100 * float((values <= link.loga_threshold).mean())
-        panel.set_title(f"{name}: {kept:.2f} % kept", fontsize=10)
+    values = [to_numpy(link.log_alpha()).ravel() for _, link in links]
+    ends = [numpy.quantile(v, [0.001, 0.999]) for v in values]
+    ends += [numpy.full(2, link.loga_threshold) for _, link in links]
+    low, high = numpy.min(ends), numpy.max(ends)
+    margin = 0.05 * (high - low) + 0.5
+    span = (low - margin, high + margin)
+    figure = new_figure(max(3.6 * len(links), 6), 3.3)
+    panels = figure.subplots(1, len(links), sharex=True, squeeze=False)[0]
+    lines = {}
+    for panel, (name, link), v in zip(panels, links, values, strict=True):
+        panel.hist(v, bins=120, range=span, color="#4477aa", log=True)
+        limit = link.loga_threshold
+        label = f"pruned: log alpha > {limit:g}"
+        lines[label] = panel.axvline(limit, color="#cc3311", linewidth=1.2)
+        if link.clip is not None and (v > link.clip).any():
+            label = f"clip: the KL term ends its push at {link.clip:g}"
+            style = {"color": "black", "linestyle": ":", "linewidth": 1.2}
+            lines[label] = panel.axvline(link.clip, **style)
+        panel.set_title(f"{name}: {100 * (v > limit).mean():.2f} % pruned", fontsize=10)
         panel.set_xlabel("log alpha")
-    panels[0].set_ylabel("weights")
+        panel.set_ylabel("weights")
+    figure.legend(
+        lines.values(), lines, loc="outside lower center", ncols=2, fontsize=9
+    )
     return _save(figure, path)
 
 
@@ -67,24 +76,39 @@ def plot_masks(model: VariationalDropoutChain, path: str | os.PathLike[str]) -> 
         W = to_numpy(link.masked_W()).reshape(link.W.array.shape[0], -1)
         kept = W[W != 0]
         limit = numpy.quantile(numpy.abs(kept), 0.98) if kept.size else 1.0
-        colours = {"cmap": "coolwarm", "vmin": -limit, "vmax": limit}
+        colours = {"cmap": _sign_colours(), "vmin": -limit, "vmax": limit}
         if kept.size > MAX_DOTS:
-            panel.imshow(numpy.where(W != 0, W, numpy.nan), aspect="auto", **colours)
+            seen = numpy.where(W != 0, W, numpy.nan)
+            drawn = panel.imshow(seen, aspect="auto", **colours)
         else:  # drawn as pixels, a sparse matrix looks empty
             rows, columns = numpy.nonzero(W)
-            size = min(9.0, 4000 / max(W.shape))
-            panel.scatter(columns, rows, s=size, c=kept, linewidths=0, **colours)
+            size = min(16.0, 6000 / max(W.shape))
+            drawn = panel.scatter(
+                columns, rows, s=size, c=kept, linewidths=0, clip_on=False, **colours
+            )
             panel.set_xlim(-0.5, W.shape[1] - 0.5)
             panel.set_ylim(W.shape[0] - 0.5, -0.5)
+        figure.colorbar(drawn, ax=panel, label="weight", extend="both", aspect=12)
         panel.set_title(
-            f"{name}: {kept.size} of {W.size} weights, "
-            f"{W.any(axis=0).sum()} of {W.shape[1]} inputs, "
-            f"{W.any(axis=1).sum()} of {W.shape[0]} outputs used",
+            f"{name}: {kept.size:,} of {W.size:,} weights, "
+            f"{W.any(axis=0).sum():,} of {W.shape[1]:,} inputs, "
+            f"{W.any(axis=1).sum():,} of {W.shape[0]:,} outputs used",
             fontsize=10,
         )
         panel.set_ylabel("output")
-    panels[-1].set_xlabel("input (blue negative, red positive)")
+    panels[-1].set_xlabel("input (blank: pruned)")
     return _save(figure, path)
+
+
+def _sign_colours() -> Any:
+    """Blue below 0, red above, none of them pale: even a small weight is seen."""
+    from matplotlib import colormaps
+    from matplotlib.colors import ListedColormap
+
+    shades = numpy.linspace(0.45, 0.9, 128)
+    return ListedColormap(
+        [*colormaps["Blues"](shades[::-1]), *colormaps["Reds"](shades)]
+    )
 
 
 def _save(figure: Any, path: str | os.PathLike[str]) -> Path:
