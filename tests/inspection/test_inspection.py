@@ -1,5 +1,6 @@
 """What is reported of a trained model is what the model is."""
 
+import itertools
 import json
 
 import numpy
@@ -86,6 +87,26 @@ def test_latency_table_has_a_row_a_batch(examples):
     assert len(str(table).splitlines()) == 3
 
 
+@pytest.mark.parametrize("slow", [1.4, 3.0])
+def test_latency_says_that_the_machine_was_busy(examples, monkeypatch, slow):
+    """Every other call of the clock's function is slow: medians alone hide that."""
+    x, _ = examples
+    micros = itertools.cycle([1e-3, slow * 1e-3])
+    monkeypatch.setattr(
+        "vdcore.inspection.latency._time",
+        lambda predict, part, calls: 1e-3 if predict is str else next(micros),
+    )
+    table = inspection.compare_latency({"idle": str, "busy": len}, x, (1, 16))
+    assert table.spread == pytest.approx(slow)
+    lines = str(table).splitlines()
+    if slow > 1.5:
+        assert lines.pop() == (
+            "the machine was busy: times vary by a factor of 3.0; "
+            "repeat when it is idle"
+        )
+    assert len(lines) == 3
+
+
 def test_summary_agrees_with_the_model(model, examples, tmp_path):
     pytest.importorskip("matplotlib", reason="pictures need matplotlib")
     x, t = examples
@@ -103,3 +124,68 @@ def test_summary_agrees_with_the_model(model, examples, tmp_path):
     names = {"model.npz", "model_sparse.npz", "log_alpha.png", "masks.png"}
     assert names <= {path.name for path in tmp_path.iterdir()}
     assert all((tmp_path / name).stat().st_size > 500 for name in names)
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """The figures saved by a test."""
+    figure = pytest.importorskip("matplotlib.figure", reason="pictures need matplotlib")
+    saved = []
+    save = figure.Figure.savefig
+
+    def record(self, path, **options):
+        saved.append(self)
+        save(self, path, **options)
+
+    monkeypatch.setattr(figure.Figure, "savefig", record)
+    return saved
+
+
+@pytest.mark.parametrize("clip", [None, 4.0, 50.0])
+def test_log_alpha_panels_share_a_range_and_name_their_lines(
+    model, tmp_path, figures, clip
+):
+    links = list(model.variational_links())
+    for _, link in links:
+        link.clip = clip
+    inspection.plot_log_alpha(model, tmp_path / "log_alpha.png")
+    (figure,) = figures
+    assert len({panel.get_xlim() for panel in figure.axes}) == 1
+    for panel, (name, link) in zip(figure.axes, links, strict=True):
+        pruned = 1 - numpy.asarray(link.keep_mask()).mean()
+        assert panel.get_title() == f"{name}: {100 * pruned:.2f} % pruned"
+        assert (panel.get_xlabel(), panel.get_ylabel()) == ("log alpha", "weights")
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    expected = ["pruned: log alpha > 3"]
+    if clip == 4.0:  # no weight lies beyond 50
+        expected += ["clip: the KL term ends its push at 4"]
+    assert labels == expected
+
+
+@pytest.mark.parametrize("max_dots", [0, 100])  # as an image, as dots
+def test_masks_show_even_the_smallest_weight(
+    model, tmp_path, figures, monkeypatch, max_dots
+):
+    monkeypatch.setattr("vdcore.inspection.plots.MAX_DOTS", max_dots)
+    name, link = next(model.variational_links())
+    kept = int(numpy.asarray(link.keep_mask()).sum())
+    link.log_sigma2.array[...] = numpy.where(link.keep_mask(), -30, 30)
+    link.W.array[link.keep_mask()] *= numpy.geomspace(1e-3, 1, kept, dtype="float32")
+    inspection.plot_masks(model, tmp_path / "masks.png")
+    panel, _, bar, _ = figures[0].axes
+    assert panel.get_title().startswith(f"{name}: {kept} of 108 weights, ")
+    assert bar.get_ylabel() == "weight"
+    (drawn,) = panel.images or panel.collections
+    low, high = drawn.get_clim()
+    assert low == -high
+    for value, main in ((-1e-6 * high, 2), (1e-6 * high, 0)):
+        colour = drawn.to_rgba(value)
+        assert max(colour[:3]) == colour[main]
+        assert min(colour[:3]) < 0.7, "too pale on white"
+
+
+def test_masks_without_weights(model, tmp_path, figures):
+    for _, link in model.variational_links():
+        link.log_sigma2.array[...] = 30
+    inspection.plot_masks(model, tmp_path / "masks.png")
+    assert figures[0].axes[0].get_title().startswith("/layers/0: 0 of 108 weights, ")

@@ -10,14 +10,27 @@ from typing import Any
 
 import numpy
 
+BUSY = 1.5  # a spread above this is not the predictors' own
+
 
 @dataclass(frozen=True)
 class Latency:
-    """Median microseconds a call: one row a batch size, one column a predictor."""
+    """Median microseconds a call: one row a batch size, one column a predictor.
+
+    Attributes
+    ----------
+    names : tuple of str
+    batches : tuple of int
+    microseconds : tuple of rows
+    spread : float
+        Upper over lower quartile of the rounds, the largest in the table. A busy
+        machine makes it large.
+    """
 
     names: tuple[str, ...]
     batches: tuple[int, ...]
     microseconds: tuple[tuple[float, ...], ...]
+    spread: float = 1.0
 
     def __str__(self) -> str:
         head = f"{'batch':>6}" + "".join(f"{name:>14}" for name in self.names)
@@ -25,6 +38,11 @@ class Latency:
         for batch, times in zip(self.batches, self.microseconds, strict=True):
             cells = "".join(f"{value:11.1f} us" for value in times)
             rows.append(f"{batch:>6}{cells}   {times[0] / times[-1]:.1f}x")
+        if self.spread > BUSY:
+            rows.append(
+                f"the machine was busy: times vary by a factor of {self.spread:.1f}; "
+                "repeat when it is idle"
+            )
         return "\n".join(rows)
 
 
@@ -58,6 +76,7 @@ def compare_latency(
         )
         raise ValueError(message)
     table = []
+    spread = 1.0
     for batch in batches:
         part = numpy.ascontiguousarray(x[:batch])
         calls = {}
@@ -69,8 +88,10 @@ def compare_latency(
         for _ in range(15):
             for name, predict in predictors.items():
                 rounds[name].append(_time(predict, part, calls[name]))
-        table.append(tuple(1e6 * statistics.median(r) for r in rounds.values()))
-    return Latency(tuple(predictors), tuple(batches), tuple(table))
+        quartiles = [statistics.quantiles(r, n=4) for r in rounds.values()]
+        table.append(tuple(1e6 * median for _, median, _ in quartiles))
+        spread = max(spread, *(upper / lower for lower, _, upper in quartiles))
+    return Latency(tuple(predictors), tuple(batches), tuple(table), spread)
 
 
 def _time(predict: Callable, x: numpy.ndarray, calls: int) -> float:

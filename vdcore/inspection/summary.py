@@ -19,6 +19,11 @@ from vdcore.variational.counting import NetworkSize
 if TYPE_CHECKING:
     from vdcore.links import VariationalDropoutChain
 
+LEGEND = (
+    "bits: width of a weight, given its posterior variance; "
+    "W/Wnz: weights over weights kept"
+)
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -49,6 +54,7 @@ class Summary:
                 f"{100 * self.pruned_error:.2f} % pruned",
                 "",
                 str(self.size),
+                LEGEND,
                 "",
                 "time a call, plain dense NumPy network against the sparse one:",
                 str(self.latency),
