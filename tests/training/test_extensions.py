@@ -123,12 +123,30 @@ def test_print_report_prints_chainers_columns(make_trainer):
     trainer.extend(extensions.LogReport())
     columns = ["epoch", "number", "validation/main/loss", "half"]
     trainer.extend(extensions.PrintReport(columns, out=out))
-    trainer.run()
+    with pytest.warns(UserWarning, match="got 'validation/main/loss', which no entry"):
+        trainer.run()
     assert out.getvalue().splitlines() == [
         "epoch       number      validation/main/loss  half",
         "1           2.5                               2",
         "2           6.5                               4",
     ]
+
+
+def test_print_report_names_empty_columns_and_those_there_are(make_trainer):
+    def late(trainer):
+        if trainer.updater.epoch == 1:  # is in the second row only
+            report({"late": 1})
+
+    trainer = make_trainer((2, "epoch"))
+    trainer.extend(late, priority=300)
+    trainer.extend(extensions.LogReport(["late"]))
+    columns = ["los", "late", "epoch"]
+    trainer.extend(extensions.PrintReport(columns, out=io.StringIO()))
+    with pytest.warns(UserWarning, match="got 'los', which no entry has;") as warned:
+        trainer.run()
+    (warning,) = warned
+    assert "'epoch'" in str(warning.message)
+    assert "'late'" in str(warning.message)
 
 
 def test_print_report_without_a_log_says_what_is_missing(make_trainer):

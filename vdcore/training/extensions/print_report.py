@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 class PrintReport(Extension):
     """Prints new entries of the log, a line each, under a header.
 
-    A resumed run prints the table from its beginning.
+    A resumed run prints the table from its beginning. When the run ends, a warning
+    names the columns that no entry had.
 
     Parameters
     ----------
@@ -39,6 +41,7 @@ class PrintReport(Extension):
         self._log_report = log_report
         self._out = out
         self._printed = 0
+        self._seen: dict[str, None] = {}  # keys, in the order of the log
 
     def __call__(self, trainer: Trainer) -> None:
         """Print what the log has new."""
@@ -46,8 +49,20 @@ class PrintReport(Extension):
         if log and not self._printed:
             self._print(self._line(self._entries, ""))
         for entry in log[self._printed :]:
+            self._seen |= dict.fromkeys(entry)
             self._print(self._line([entry.get(key, "") for key in self._entries], "g"))
         self._printed = len(log)
+
+    def finalize(self) -> None:
+        """Warn of columns that stayed empty."""
+        empty = [entry for entry in self._entries if entry not in self._seen]
+        if self._printed and empty:
+            message = (
+                "PrintReport: `entries` must be keys of the log, got "
+                f"{', '.join(map(repr, empty))}, which no entry has; "
+                f"there are {', '.join(map(repr, self._seen))}"
+            )
+            warnings.warn(message, UserWarning, stacklevel=2)
 
     def _line(self, values: Sequence[Any], kind: str) -> str:
         cells = (
