@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from numbers import Real
 from typing import TYPE_CHECKING, Any
+
+import numpy
 
 from vdcore import functions as F
 from vdcore.arrays import Array, untraced
@@ -239,7 +240,8 @@ class VariationalDropoutChain(Chain):
 
 
 def _check_number(num_examples: Any) -> None:
-    if isinstance(num_examples, bool) or not isinstance(num_examples, Real):
+    is_number = isinstance(num_examples, int | float | numpy.integer | numpy.floating)
+    if isinstance(num_examples, bool) or not is_number:
         message = (
             "VariationalDropoutChain: `num_examples` must be the number of training "
             f"examples, got {type(num_examples).__name__}; pass len(train)"
