@@ -444,3 +444,51 @@ def test_the_state_of_another_kind_of_generator_is_refused():
     state = generator_state(numpy.random.Generator(numpy.random.Philox(0)))
     with pytest.raises(ValueError, match=r"must be of a PCG64 .* got one of Philox"):
         restore_generator(numpy.random.default_rng(0), state)
+
+
+W = numpy.ones((2, 3), numpy.float32)
+MODEL = {"l1": State(W=W)}
+SNAPSHOT = {
+    "updater": State(**{"iterator:main": State(epoch=1), "model:main": model(1.0)})
+}
+SPARSE = {"header": "{}", "0": State(W=W)}
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize(
+    ("saved", "loaded", "expected"),
+    [
+        (
+            MODEL,
+            SNAPSHOT,
+            "this is a model file, not a snapshot; load it into a model, or give the "
+            "path of a snapshot here",
+        ),
+        (
+            SNAPSHOT,
+            MODEL,
+            "this is a snapshot, not a model file; pass prefix='updater/model:main/' "
+            "to take the model out of it",
+        ),
+        (
+            SPARSE,
+            MODEL,
+            "this is a sparse model file, not a model file; read it by "
+            "vdcore.backends.sparse_backend.load",
+        ),
+        (
+            SPARSE,
+            SNAPSHOT,
+            "this is a sparse model file, not a snapshot; read it by "
+            "vdcore.backends.sparse_backend.load",
+        ),
+    ],
+)
+def test_a_file_of_another_kind_is_said_to_be(
+    tmp_path, saved, loaded, expected, strict
+):
+    path = tmp_path / "file.npz"
+    save_npz(path, State(**saved))
+    with pytest.raises(FileFormatError) as raised:
+        load_npz(path, State(**loaded), strict=strict)
+    assert str(raised.value) == f"load_npz: `{path}` does not fit State: {expected}"

@@ -90,7 +90,8 @@ def load_npz(
         If `path` is a folder.
     FileFormatError
         If the file is damaged, cut short, no ``.npz``, holds a pickled object, or
-        does not fit `obj`.
+        does not fit `obj`; if it is a file of another kind, such as a snapshot in the
+        place of a model file, this is said.
     """
     found = read_npz(path)
     entries = {
@@ -106,20 +107,22 @@ def load_npz(
         raise FileFormatError(message)
     keeper = Keeper()
     obj.serialize(keeper)
+    reader = NpzDeserializer(entries)
     try:
-        problems = _read(obj, entries, strict)
+        problems = _read(obj, reader, strict)
     except BaseException:
         obj.serialize(keeper)
         raise
     if problems:
         obj.serialize(keeper)
+        misfit = f"load_npz: `{path}` does not fit {type(obj).__name__}: "
+        mistaken = _mistaken_kind(entries, reader.asked)
+        if mistaken:
+            raise FileFormatError(misfit + mistaken)
         shown = "; ".join(problems[:8])
         if len(problems) > 8:
             shown += f"; and {len(problems) - 8} more"
-        message = (
-            f"load_npz: `{path}` does not fit {type(obj).__name__}: {shown}. Build the "
-            "object as it was when it was saved"
-        )
+        message = f"{misfit}{shown}. Build the object as it was when it was saved"
         if strict:
             message += ", or pass strict=False to pass over what only one of them has"
         else:
@@ -127,9 +130,9 @@ def load_npz(
         raise FileFormatError(message)
 
 
-def _read(obj: Any, entries: dict[str, numpy.ndarray], strict: bool) -> list[str]:
-    """Let `obj` read `entries`; return what is wrong with them for it."""
-    reader = NpzDeserializer(entries)
+def _read(obj: Any, reader: NpzDeserializer, strict: bool) -> list[str]:
+    """Let `obj` read the entries; return what is wrong with them for it."""
+    entries = reader.entries
     failure = None
     try:
         obj.serialize(reader)
@@ -149,6 +152,32 @@ def _read(obj: Any, entries: dict[str, numpy.ndarray], strict: bool) -> list[str
         unused = sorted(entries.keys() - reader.asked)
         problems += [f"nothing takes its entry {name!r}" for name in unused]
     return problems
+
+
+def _mistaken_kind(found: Collection[str], asked: Collection[str]) -> str:
+    """What to say of a file of one kind that is read as another; else nothing."""
+    kind, expected = _kind(found), _kind(asked)
+    if not kind or not expected or kind == expected:
+        return ""
+    if kind == "snapshot":
+        part = min(x for x in found if x.startswith("updater/model:")).split("/")[1]
+        remedy = f"pass prefix='updater/{part}/' to take the model out of it"
+    elif kind == "sparse model file":
+        remedy = "read it by vdcore.backends.sparse_backend.load"
+    else:
+        remedy = "load it into a model, or give the path of a snapshot here"
+    return f"this is a {kind}, not a {expected}; {remedy}"
+
+
+def _kind(names: Collection[str]) -> str:
+    """Kind of file that has entries of these names; empty if it cannot be told."""
+    if any(name.startswith("updater/model:") for name in names):
+        return "snapshot"
+    if "header" in names:
+        return "sparse model file"
+    if any(name.rpartition("/")[2] == "W" for name in names):
+        return "model file"
+    return ""
 
 
 def _listed(names: Collection[str], most: int = 5) -> str:
