@@ -134,7 +134,9 @@ def test_a_loss_that_is_not_finite_touches_nothing(data, make, value):
     optimizer.update(model.loss, *data)
     before, grads = arrays(model), [p.grad for p in model.params()]
     state = {k: {n: a.copy() for n, a in s.items()} for k, s in optimizer.state.items()}
-    expected = f"update: the loss is {value}; no parameter was changed. Lower the"
+    expected = (
+        f"update: the loss is {value}; this update changed no parameter. Lower the"
+    )
     with pytest.raises(NonFiniteLossError, match=expected):
         optimizer.update(model.loss, *data, scale=value)
     assert optimizer.t == 1

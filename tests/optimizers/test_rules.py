@@ -160,3 +160,16 @@ def test_defaults_are_the_papers(name):
     optimizer = getattr(optimizers, name)()
     assert {key: getattr(optimizer, key) for key in defaults} == defaults
     assert sorted(optimizer.hyperparameters) == sorted(defaults)
+
+
+@pytest.mark.parametrize("wrong", [-0.1, math.nan, math.inf, "0.1", None])
+@pytest.mark.parametrize("name", list(RULES))
+def test_a_step_size_that_is_none_is_refused(name, wrong):
+    argument = "alpha" if name == "Adam" else "lr"
+    expected = (
+        f"^{name}: `{argument}` must be a finite number, positive or 0, got "
+        f"{wrong!r}; leave it out for the default$"
+    )
+    with pytest.raises(ValueError, match=expected):
+        getattr(optimizers, name)(**{argument: wrong})
+    getattr(optimizers, name)(**{argument: 0})

@@ -104,7 +104,9 @@ def test_a_parameter_that_is_not_finite_is_named(make_trainer):
         numpy.errstate(invalid="ignore"),
         pytest.raises(
             NonFiniteLossError,
-            match=r"iteration 4: parameter '/l2/log_sigma2' is not finite: 1 of its",
+            match=r"^iteration 4: parameter '/l2/log_sigma2' was not finite before "
+            r"this update: 1 of its values; go on from an earlier snapshot, or begin "
+            r"anew\. update: the loss is nan; this update changed no parameter\. ",
         ),
     ):
         trainer.run(show_loop_exception_msg=False)

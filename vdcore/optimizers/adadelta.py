@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vdcore.arrays import Array, array_namespace
-from vdcore.optimizers.optimizer import Optimizer
+from vdcore.optimizers.optimizer import Optimizer, check_step_size
 from vdcore.parameter import Parameter
 
 
@@ -18,6 +18,11 @@ class AdaDelta(Optimizer):
         Added to both before the root.
     lr : float
         Factor of the step; 1 in the paper and in Chainer.
+
+    Raises
+    ------
+    ValueError
+        If `lr` is negative, infinite or NaN.
     """
 
     state_names = ("msg", "msdx")
@@ -27,7 +32,7 @@ class AdaDelta(Optimizer):
         super().__init__()
         self.rho = rho
         self.eps = eps
-        self.lr = lr
+        self.lr = check_step_size("AdaDelta", "lr", lr)
 
     def update_parameter(self, parameter: Parameter, state: dict[str, Array]) -> None:
         """Change one parameter by its gradient."""

@@ -6,7 +6,7 @@ import math
 
 from vdcore import kernels
 from vdcore.arrays import Array
-from vdcore.optimizers.optimizer import Optimizer
+from vdcore.optimizers.optimizer import Optimizer, check_step_size
 from vdcore.parameter import Parameter
 
 
@@ -21,6 +21,11 @@ class Adam(Optimizer):
         Decay of the first and second moment.
     eps : float
         Added to the root of the second moment (not bias-corrected).
+
+    Raises
+    ------
+    ValueError
+        If `alpha` is negative, infinite or NaN.
     """
 
     state_names = ("m", "v")
@@ -34,7 +39,7 @@ class Adam(Optimizer):
         eps: float = 1e-8,
     ) -> None:
         super().__init__()
-        self.alpha = alpha
+        self.alpha = check_step_size("Adam", "alpha", alpha)
         self.beta1 = beta1
         self.beta2 = beta2
         self.eps = eps

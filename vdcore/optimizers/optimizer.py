@@ -7,6 +7,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+import numpy
+
 from vdcore.arrays import Array, array_namespace, asarray_like, is_array, untraced
 from vdcore.autodiff import value_and_gradients
 from vdcore.configuration import using_config
@@ -151,6 +153,24 @@ class Optimizer(ABC):
         return self.target
 
 
+def check_step_size(operation: str, argument: str, value: Any) -> float:
+    """Return a step size, if it is one; 0 is, for schedules that end there.
+
+    Raises
+    ------
+    ValueError
+        If it is negative, infinite, NaN or no number.
+    """
+    is_number = isinstance(value, int | float | numpy.integer | numpy.floating)
+    if not is_number or not 0 <= value < math.inf:
+        message = (
+            f"{operation}: `{argument}` must be a finite number, positive or 0, "
+            f"got {value!r}; leave it out for the default"
+        )
+        raise ValueError(message)
+    return value
+
+
 def _refuse_target(link: object) -> NoReturn:
     message = (
         f"setup: `link` must be a Link, such as a Chain, got {type(link).__name__}; "
@@ -205,7 +225,7 @@ def _check_finite(loss: Array) -> None:
     loss = untraced(loss)
     if is_array(loss) and tuple(loss.shape) == () and not math.isfinite(float(loss)):
         message = (
-            f"update: the loss is {float(loss)}; no parameter was changed. Lower the "
-            "learning rate, clip the gradients, or look at the data"
+            f"update: the loss is {float(loss)}; this update changed no parameter. "
+            "Lower the learning rate, clip the gradients, or look at the data"
         )
         raise NonFiniteLossError(message)

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from vdcore.arrays import Array
-from vdcore.optimizers.optimizer import Optimizer
+from vdcore.optimizers.optimizer import Optimizer, check_step_size
 from vdcore.parameter import Parameter
 
 
 class SGD(Optimizer):
-    """``parameter -= lr * gradient``."""
+    """``parameter -= lr * gradient``.
+
+    Raises
+    ------
+    ValueError
+        If `lr` is negative, infinite or NaN.
+    """
 
     def __init__(self, lr: float = 0.01) -> None:
         super().__init__()
-        self.lr = lr
+        self.lr = check_step_size("SGD", "lr", lr)
 
     def update_parameter(self, parameter: Parameter, state: dict[str, Array]) -> None:
         """Change one parameter by its gradient."""
@@ -20,14 +26,20 @@ class SGD(Optimizer):
 
 
 class MomentumSGD(Optimizer):
-    """``v = momentum * v - lr * gradient; parameter += v``."""
+    """``v = momentum * v - lr * gradient; parameter += v``.
+
+    Raises
+    ------
+    ValueError
+        If `lr` is negative, infinite or NaN.
+    """
 
     state_names = ("v",)
     hyperparameters = ("lr", "momentum")
 
     def __init__(self, lr: float = 0.01, momentum: float = 0.9) -> None:
         super().__init__()
-        self.lr = lr
+        self.lr = check_step_size("MomentumSGD", "lr", lr)
         self.momentum = momentum
 
     def update_parameter(self, parameter: Parameter, state: dict[str, Array]) -> None:

@@ -38,7 +38,10 @@ def locate_non_finite(
     for path, parameter in model.namedparams():
         bad = _count_non_finite(parameter.array)
         if bad:
-            return f"parameter {path!r} is not finite: {bad} of its values"
+            return (
+                f"parameter {path!r} was not finite before this update: {bad} of its "
+                "values; go on from an earlier snapshot, or begin anew"
+            )
     return _locate_in_links(model, lossfun, args, kwargs)
 
 
