@@ -138,3 +138,16 @@ def test_a_file_of_another_data_set_is_refused(tmp_path):
 def test_bad_arguments(size, batch_size, error, text):
     with pytest.raises(error, match=f"SerialIterator: .*{text}"):
         SerialIterator(numpy.zeros(size), batch_size)
+
+
+def test_a_tuple_of_arrays_is_refused():
+    arrays = numpy.zeros((4, 3)), numpy.arange(4)
+    expected = (
+        "^SerialIterator: `dataset` must be a data set, got a tuple of arrays, of "
+        r"which each would be one example; pass TupleDataset\(\*arrays\)$"
+    )
+    with pytest.raises(TypeError, match=expected):
+        SerialIterator(arrays, 2)
+    examples = list(zip(*arrays, strict=True))
+    for dataset in (examples, tuple(examples), tuple(numpy.arange(4))):
+        assert len(next(SerialIterator(dataset, 3))) == 3

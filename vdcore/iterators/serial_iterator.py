@@ -54,6 +54,8 @@ class SerialIterator:
     ------
     ValueError
         If the data set is empty, or a batch is larger than a repeated data set.
+    TypeError
+        If the data set is a tuple of arrays, or `batch_size` no int.
 
     Examples
     --------
@@ -79,6 +81,12 @@ class SerialIterator:
         if batch_size < 1:
             message = f"SerialIterator: `batch_size` must be positive, got {batch_size}"
             raise ValueError(message)
+        if isinstance(dataset, tuple) and any(is_array(x) and x.shape for x in dataset):
+            message = (
+                "SerialIterator: `dataset` must be a data set, got a tuple of arrays, "
+                "of which each would be one example; pass TupleDataset(*arrays)"
+            )
+            raise TypeError(message)
         size = dataset.shape[0] if is_array(dataset) else len(dataset)
         if size == 0:
             message = "SerialIterator: `dataset` must have at least one example, got 0"
