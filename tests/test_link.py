@@ -133,3 +133,21 @@ def test_a_parameter_without_shape_is_not_saved(tmp_path):
     with pytest.raises(RuntimeError, match=expected):
         serializers.save_npz(tmp_path / "link.npz", link)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("base", [Link, vdcore.Chain, vdcore.ChainList])
+def test_a_link_that_forgets_super_init(base):
+    class Forgetful(base):
+        def __init__(self, scoped):
+            if scoped:
+                with self.init_scope():
+                    self.W = Parameter(initializers.Constant(0), (1,))
+
+    expected = (
+        r"^Forgetful: the link has not been set up; call super\(\)\.__init__\(\) at "
+        r"the beginning of Forgetful\.__init__$"
+    )
+    with pytest.raises(RuntimeError, match=expected):
+        Forgetful(scoped=True)
+    with pytest.raises(RuntimeError, match=expected):
+        list(Forgetful(scoped=False).params())

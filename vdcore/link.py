@@ -48,13 +48,29 @@ class Link:
 
     @contextmanager
     def init_scope(self) -> Iterator[None]:
-        """Register what is assigned to attributes inside the ``with`` block."""
+        """Register what is assigned to attributes inside the ``with`` block.
+
+        Raises
+        ------
+        RuntimeError
+            If ``super().__init__()`` has not been called.
+        """
+        self._check_initialized()
         outer = self._in_init_scope
         self._in_init_scope = True
         try:
             yield
         finally:
             self._in_init_scope = outer
+
+    def _check_initialized(self) -> None:
+        if "_in_init_scope" not in self.__dict__:
+            name = type(self).__name__
+            message = (
+                f"{name}: the link has not been set up; call super().__init__() at the "
+                f"beginning of {name}.__init__"
+            )
+            raise RuntimeError(message)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if getattr(self, "_in_init_scope", False) and isinstance(value, Parameter):
@@ -104,6 +120,7 @@ class Link:
         return self._walk("", set())
 
     def _walk(self, path: str, visited: set[int]) -> Iterator[tuple[str, Link]]:
+        self._check_initialized()
         if id(self) not in visited:
             visited.add(id(self))
             yield path or "/", self
