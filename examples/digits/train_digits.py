@@ -52,6 +52,8 @@ def main():
     optimizer = optimizers.Adam(2e-3).setup(model)
     print(f"digits: {len(train)} training, {len(test)} test images of 8x8 pixels")
     print(f"kernels: {numpy_backend.description()}")
+    if numpy_backend.COMPILED:
+        print("the first run compiles the kernels: some seconds", flush=True)
 
     updater = training.StandardUpdater(
         iterators.SerialIterator(train, 50), optimizer, loss_func=model.calc_loss
