@@ -378,3 +378,39 @@ def equation_14(log_alpha):
 def test_mnist_without_data_says_what_to_do(tmp_path):
     with pytest.raises(AssertionError, match=r"train-images-idx3-ubyte"):
         train_mnist(tmp_path, tmp_path)
+
+
+def test_frontier_names_its_points_beside_the_panel(monkeypatch, capsys, tmp_path):
+    """Published points and runs are told apart where no error bar can hide a name."""
+    from matplotlib.figure import Figure
+
+    figures, save = [], Figure.savefig
+
+    def record(self, *arguments, **options):
+        figures.append(self)
+        save(self, *arguments, **options)
+
+    for seed, (error, ratio) in enumerate(((0.017, 70), (0.019, 80))):
+        folder = tmp_path / f"run-seed{seed}"
+        folder.mkdir()
+        keys = {"parameter_ratio": 40, "sparse_bytes": 20000, "bits_ratio": 300}
+        summary = keys | {"pruned_error": error, "weight_ratio": ratio}
+        (folder / "summary.json").write_text(json.dumps(summary))
+    monkeypatch.setattr(Figure, "savefig", record)
+    monkeypatch.syspath_prepend(EXAMPLES / "mnist")
+    script = importlib.import_module("plot_frontier")
+    picture = tmp_path / "frontier.png"
+    command = ["plot_frontier.py", str(picture), f"ours={tmp_path}/run-seed*"]
+    monkeypatch.setattr(sys, "argv", command)
+    script.main()
+    row = "| ours | 2 | 1.80 +- 0.14 | 75.0 +- 7.1 | 40.0 | 20,000 | 300 |"
+    assert capsys.readouterr().out.splitlines()[-1] == row
+    (figure,) = figures
+    (legend,), (panel,) = figure.legends, figure.axes
+    assert not panel.texts
+    names = [text.get_text() for text in legend.get_texts()]
+    assert names[0] == "published, Sparse VD"
+    assert names[-1] == "vdcore, ours"
+    assert len(names) == 5
+    assert legend.get_window_extent().y1 <= panel.get_tightbbox().y0
+    assert picture.read_bytes()[:4] == b"\x89PNG"
