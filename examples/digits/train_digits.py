@@ -80,7 +80,7 @@ def main():
             ["main/class", "validation/main/class"],
             "epoch",
             file_name="loss.png",
-            title="class loss in training and on the test images",
+            title="class loss, without the KL term",
             y_label="cross-entropy",
         )
     )
