@@ -10,6 +10,8 @@ exactly where it was; `--dense`, then `--pretrained` is the two-stage recipe.
 from __future__ import annotations
 
 import argparse
+import math
+import sys
 from pathlib import Path
 
 from net import MODELS
@@ -36,26 +38,58 @@ COLUMNS = (
     "epoch iteration main/loss main/class main/kl main/kl_coef main/accuracy "
     "validation/main/accuracy main/mean_p main/sparsity main/W/Wnz elapsed_time"
 ).split()
+DENSE_COLUMNS = (
+    "epoch iteration main/loss main/accuracy validation/main/accuracy elapsed_time"
+).split()
+
+
+def positive(text):
+    if int(text) < 1:
+        message = f"must be at least 1, got {text}"
+        raise argparse.ArgumentTypeError(message)
+    return int(text)
+
+
+def snapshot_frequency(text):
+    if int(text) != -1 and int(text) < 1:
+        message = f"must be at least 1, or -1 for the end, got {text}"
+        raise argparse.ArgumentTypeError(message)
+    return int(text)
+
+
+def not_negative(text):
+    if not 0 <= float(text) < math.inf:
+        message = f"must be a finite number, positive or 0, got {text}"
+        raise argparse.ArgumentTypeError(message)
+    return float(text)
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__.split("\n")[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
     add = parser.add_argument
-    add("-b", "--batchsize", type=int, default=100)
-    add("-e", "--epoch", type=int, default=200)
+    add("-b", "--batchsize", type=positive, default=100, help="examples a batch")
+    add("-e", "--epoch", type=positive, default=200, help="epochs to train")
     add(
         "-f",
         "--frequency",
-        type=int,
+        type=snapshot_frequency,
         default=-1,
         help="epochs between snapshots; -1: at the end only",
     )
     add("-g", "--gpu", type=int, default=-1, help="GPU number; -1: CPU")
     add("-o", "--out", default="result/mnist", help="folder of everything written")
-    add("-r", "--resume", default="", help="snapshot to continue from")
-    add("--model", default="lenet300100", choices=MODELS)
-    add("--dataset", default="mnist", choices=DATASETS)
-    add("--seed", type=int, default=0)
+    add(
+        "-r",
+        "--resume",
+        help="snapshot to continue from; the other options must be those of the run "
+        "that wrote it",
+    )
+    add("--model", default="lenet300100", choices=MODELS, help="network")
+    add("--dataset", default="mnist", choices=DATASETS, help="images")
+    add("--seed", type=int, default=0, help="of all random numbers")
     add(
         "--validation",
         type=int,
@@ -65,14 +99,24 @@ def parse_args():
     add("--split", type=int, default=0, help="which random ones: a seed of their own")
     add(
         "--lr",
-        type=float,
+        type=not_negative,
         default=1e-3,
         help="Adam's step size: constant, then linear to 0 over the second half",
     )
-    add("--init-std", type=float, default=0.01, help="of the first weights")
+    add(
+        "--init-std",
+        type=not_negative,
+        default=0.01,
+        help="standard deviation of the first weights",
+    )
     add("--dense", action="store_true", help="train the plain network (first stage)")
-    add("--pretrained", default="", help="model file to start the weights from")
-    add("--kl", default="molchanov", choices=["molchanov", "exact"])
+    add("--pretrained", help="model file to start the weights from")
+    add(
+        "--kl",
+        default="molchanov",
+        choices=["molchanov", "exact"],
+        help="approximate KL of the paper, or the exact one",
+    )
     add("--kl-coef", type=float, default=1.0, help="KL temperature; 1 is the ELBO")
     add(
         "--kl-epochs",
@@ -98,6 +142,22 @@ def parse_args():
     )
     add("--threshold", type=float, default=3.0, help="on log alpha")
     return parser.parse_args()
+
+
+def too_short(args):
+    """A line on a schedule that goes beyond the last epoch; empty if none does."""
+    start, end = args.kl_epochs
+    late = [f"--kl-epochs {start:g} {end:g}"] * (end > args.epoch)
+    late += [f"--mask-from {args.mask_from:g}"] * (args.mask_from >= args.epoch)
+    if not late:
+        return ""
+    if start >= args.epoch:
+        effect = "nothing will be pruned"
+    elif end > args.epoch:
+        effect = "little will be pruned"
+    else:
+        effect = "no weight will be masked in training"
+    return f"warning: {' and '.join(late)} beyond --epoch {args.epoch}: {effect}"
 
 
 def load_data(args):
@@ -145,6 +205,8 @@ def dense_loss(model):
 
 def main():
     args = parse_args()
+    if not args.dense and too_short(args):
+        print(too_short(args), file=sys.stderr)
     vdcore.seed(args.seed)
     train, test = load_data(args)
     model = build_model(args, len(train))
@@ -189,7 +251,7 @@ def main():
     frequency = args.epoch if args.frequency < 0 else args.frequency
     trainer.extend(extensions.snapshot(), trigger=(frequency, "epoch"))
     trainer.extend(extensions.LogReport())
-    trainer.extend(extensions.PrintReport(COLUMNS))
+    trainer.extend(extensions.PrintReport(DENSE_COLUMNS if args.dense else COLUMNS))
     trainer.extend(extensions.ProgressBar())
     trainer.extend(
         extensions.PlotReport(
@@ -198,6 +260,12 @@ def main():
     )
     if args.resume:
         serializers.load_npz(args.resume, trainer)
+        if updater.epoch >= args.epoch:
+            print(
+                f"{args.resume}: {updater.epoch} of {args.epoch} epochs are done: "
+                "nothing is left to train",
+                file=sys.stderr,
+            )
     trainer.run()
 
     model.to_cpu()
