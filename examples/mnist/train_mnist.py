@@ -253,9 +253,14 @@ def main():
     trainer.extend(extensions.LogReport())
     trainer.extend(extensions.PrintReport(DENSE_COLUMNS if args.dense else COLUMNS))
     trainer.extend(extensions.ProgressBar())
+    loss_name = "loss" if args.dense else "class"
     trainer.extend(
         extensions.PlotReport(
-            ["main/loss", "validation/main/loss"], "epoch", file_name="loss.png"
+            [f"main/{loss_name}", f"validation/main/{loss_name}"],
+            "epoch",
+            file_name="loss.png",
+            title="class loss, without the KL term",
+            y_label="cross-entropy",
         )
     )
     if args.resume:
