@@ -84,7 +84,10 @@ def test_latency_table_has_a_row_a_batch(examples):
     assert set(seen) == {1, 16}
     assert table.names == ("a", "b")
     assert [len(row) for row in table.microseconds] == [2, 2]
-    assert len(str(table).splitlines()) == 3
+    header, *rows = str(table).splitlines()
+    assert header.split()[:3] == ["batch", "a", "b"]
+    # A line about a busy machine may follow.
+    assert [row.split()[0] for row in rows[:2]] == ["1", "16"]
 
 
 @pytest.mark.parametrize("slow", [1.4, 3.0])
