@@ -76,7 +76,34 @@ class KLWarmUp(Extension):
         self._model.kl_coef = grown if time < self._stop else 0.0
 
 
-class FreezeNoise(Extension):
+class _FromEpoch(Extension):
+    """Changes a model once, before the first iteration of an epoch or later."""
+
+    priority = PRIORITY_EDITOR
+
+    def __init__(self, model: VariationalDropoutChain, epoch: float) -> None:
+        if not epoch >= 0:
+            message = (
+                f"{type(self).__name__}: `epoch` must not be negative, got {epoch!r}"
+            )
+            raise ValueError(message)
+        self._model = model
+        self._epoch = epoch
+
+    def initialize(self, trainer: Trainer) -> None:
+        """Change the model before the first iteration, if it is time."""
+        self(trainer)
+
+    def __call__(self, trainer: Trainer) -> None:
+        """Change the model before the next iteration, if it is time."""
+        if elapsed(trainer.updater, "epoch") >= self._epoch:
+            self._change(self._model)
+
+    def _change(self, model: VariationalDropoutChain) -> None:
+        raise NotImplementedError
+
+
+class FreezeNoise(_FromEpoch):
     """Leaves the log variances as they are, from an epoch on.
 
     With masks, and without the KL term, the weights left are then fitted to the data
@@ -89,24 +116,11 @@ class FreezeNoise(Extension):
     epoch : float
     """
 
-    priority = PRIORITY_EDITOR
-
-    def __init__(self, model: VariationalDropoutChain, epoch: float) -> None:
-        _check_epoch("FreezeNoise", epoch)
-        self._model = model
-        self._epoch = epoch
-
-    def initialize(self, trainer: Trainer) -> None:
-        """Freeze before the first iteration, if it is time."""
-        self(trainer)
-
-    def __call__(self, trainer: Trainer) -> None:
-        """Freeze before the next iteration, if it is time."""
-        if elapsed(trainer.updater, "epoch") >= self._epoch:
-            self._model.set_noise_trainable(False)
+    def _change(self, model: VariationalDropoutChain) -> None:
+        model.set_noise_trainable(False)
 
 
-class MaskFrom(Extension):
+class MaskFrom(_FromEpoch):
     """Masks noise weights in training from an epoch on.
 
     A masked weight has no gradient and does not come back: the later the masks, the
@@ -119,24 +133,5 @@ class MaskFrom(Extension):
         0: from the first iteration on.
     """
 
-    priority = PRIORITY_EDITOR
-
-    def __init__(self, model: VariationalDropoutChain, epoch: float) -> None:
-        _check_epoch("MaskFrom", epoch)
-        self._model = model
-        self._epoch = epoch
-
-    def initialize(self, trainer: Trainer) -> None:
-        """Mask from the first iteration, if it is time."""
-        self(trainer)
-
-    def __call__(self, trainer: Trainer) -> None:
-        """Mask from the next iteration, if it is time."""
-        if elapsed(trainer.updater, "epoch") >= self._epoch:
-            self._model.set_mask_in_training(True)
-
-
-def _check_epoch(name: str, epoch: float) -> None:
-    if not epoch >= 0:
-        message = f"{name}: `epoch` must not be negative, got {epoch!r}"
-        raise ValueError(message)
+    def _change(self, model: VariationalDropoutChain) -> None:
+        model.set_mask_in_training(True)
