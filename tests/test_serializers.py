@@ -69,6 +69,12 @@ def test_a_file_holds_plain_arrays_under_chainer_names(tmp_path):
         assert file["lr"].shape == ()
 
 
+def test_a_folder_is_not_written_over(tmp_path):
+    with pytest.raises(IsADirectoryError, match=r"cannot write `.*`: it is a folder"):
+        save_npz(tmp_path, model(1.0))
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("compression", [False, True])
 def test_load_gives_back_what_was_saved(tmp_path, compression):
     save_npz(tmp_path / "model.npz", model(2.0), compression=compression)

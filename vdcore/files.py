@@ -48,8 +48,19 @@ def open_atomically(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     ----------
     path : path-like
         The file to write or replace.
+
+    Raises
+    ------
+    IsADirectoryError
+        If `path` is a folder.
     """
     path = Path(path)
+    if path.is_dir():
+        message = (
+            f"cannot write `{path}`: it is a folder; give the path of a file, for "
+            f"example `{path / 'model.npz'}`"
+        )
+        raise IsADirectoryError(message)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:

@@ -143,6 +143,14 @@ def test_a_trainer_runs_once(make_trainer):
         trainer.run()
 
 
+def test_out_must_not_be_a_file(make_trainer, tmp_path):
+    (tmp_path / "result").write_text("")
+    with pytest.raises(
+        NotADirectoryError, match=r"`out` must be a folder .* is a file"
+    ):
+        make_trainer()
+
+
 def test_elapsed_time_stands_still_outside_a_run(make_trainer):
     trainer, times = make_trainer((2, "iteration")), []
     assert trainer.elapsed_time == 0

@@ -43,6 +43,11 @@ class Trainer:
         What was reported in the last iteration, by full name (``"main/loss"``).
     reporter : Reporter
         Knows the models by the names of their optimizers.
+
+    Raises
+    ------
+    NotADirectoryError
+        If `out` is a file.
     """
 
     def __init__(
@@ -55,6 +60,12 @@ class Trainer:
         self.updater = updater
         self.stop_trigger = get_stop_trigger(stop_trigger)
         self.out = Path(out)
+        if self.out.exists() and not self.out.is_dir():
+            message = (
+                f"Trainer: `out` must be a folder or a new path, and `{self.out}` is a "
+                "file; choose another"
+            )
+            raise NotADirectoryError(message)
         self.observation: dict[str, Any] = {}
         self.reporter = Reporter()
         self._entries: dict[str, _Entry] = {}
