@@ -30,7 +30,7 @@ from vdcore.backends.threads import thread_count
 # parts that failed, the function that does a part with the address of its arguments,
 # whether the team is at work, members asleep. What many threads write lies cache lines
 # apart.
-TODO, DONE, FAILED, BODY, ARGUMENTS, BUSY, ASLEEP = 0, 16, 17, 32, 33, 48, 64
+PENDING, DONE, FAILED, BODY, ARGUMENTS, BUSY, ASLEEP = 0, 16, 17, 32, 33, 48, 64
 PLACES = 80
 FAILURE = "a thread could not allocate memory"
 PATIENCE = 4_000  # glances at an empty board before a member sleeps: a millisecond
@@ -149,7 +149,7 @@ def _share(board, parts, body, arguments):
         _store(board, ARGUMENTS, arguments)
         _store(board, DONE, 0)
         _store(board, FAILED, 0)
-        _store(board, TODO, parts)
+        _store(board, PENDING, parts)
         _take_parts(board)
         glances = 0
         while _load(board, DONE) < parts:
@@ -164,13 +164,13 @@ def _share(board, parts, body, arguments):
 @jit()
 def _take_parts(board):
     while True:
-        todo = _load(board, TODO)
-        if todo <= 0:
+        pending = _load(board, PENDING)
+        if pending <= 0:
             return
         # Whoever has taken a part may read body and arguments, and nobody before: they
         # stay as they are until it is finished.
-        if _swap(board, TODO, todo, todo - 1):
-            failed = _call(_load(board, BODY), _load(board, ARGUMENTS), todo - 1)
+        if _swap(board, PENDING, pending, pending - 1):
+            failed = _call(_load(board, BODY), _load(board, ARGUMENTS), pending - 1)
             if failed:
                 _add(board, FAILED, failed)
             _add(board, DONE, 1)
@@ -180,7 +180,7 @@ def _take_parts(board):
 def _attend(board):
     glances = 0
     while glances < PATIENCE:
-        if _load(board, TODO) > 0:
+        if _load(board, PENDING) > 0:
             _take_parts(board)
             glances = 0
         else:

@@ -323,11 +323,10 @@ def test_noise_is_frozen_from_an_epoch_on(make_trainer):
         lambda t: {path: p.array.copy() for path, p in parameters.items()},
         call_before_training=True,
     )
-    for path, parameter in parameters.items():
+    for path in parameters:
         changed = [(a[path] != b[path]).any() for a, b in pairwise(states)]
         if path.endswith("log_sigma2"):
             assert changed == [True] * 5 + [False] * 3
-            assert parameter.grad is not None
         else:
             assert changed == [True] * 8
 

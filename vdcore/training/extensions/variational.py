@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 from vdcore.training.extension import PRIORITY_EDITOR, Extension
@@ -76,7 +77,7 @@ class KLWarmUp(Extension):
         self._model.kl_coef = grown if time < self._stop else 0.0
 
 
-class _FromEpoch(Extension):
+class _FromEpoch(Extension, ABC):
     """Changes a model once, before the first iteration of an epoch or later."""
 
     priority = PRIORITY_EDITOR
@@ -99,8 +100,8 @@ class _FromEpoch(Extension):
         if elapsed(trainer.updater, "epoch") >= self._epoch:
             self._change(self._model)
 
-    def _change(self, model: VariationalDropoutChain) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _change(self, model: VariationalDropoutChain) -> None: ...
 
 
 class FreezeNoise(_FromEpoch):
