@@ -2,8 +2,8 @@
 
 Logarithm and exponential are polynomials, because the compiler turns loops over them
 into vector code, which it cannot do with calls of the C library. For the same reason
-loops run from 0 over slices: an index that might be negative stops vectorisation. So does
-a choice between two KL terms inside the loop (20 times slower): each has its own.
+loops run from 0 over slices: an index that might be negative stops vectorisation. So
+does a choice between two KL terms within a loop (20 times slower): each has its own.
 """
 
 from __future__ import annotations
