@@ -1,0 +1,35 @@
+"""Losses, each with its gradient."""
+
+from __future__ import annotations
+
+from vdcore.arrays import Array, array_namespace
+from vdcore.kernels.table import Kernel
+
+
+@Kernel
+def softmax_cross_entropy(logits: Array, t: Array) -> tuple[Array, Array]:
+    """Mean negative log-likelihood of classes under a softmax, and its gradient.
+
+    Parameters
+    ----------
+    logits : array, shape (batch, classes)
+    t : array of integers, shape (batch,)
+        Class indices, valid ones.
+
+    Returns
+    -------
+    loss : array, shape ()
+        Nats per example.
+    gradient : array, shape (batch, classes)
+        ``(softmax(logits) - onehot(t)) / batch``.
+    """
+    xp = array_namespace(logits, t)
+    batch, classes = logits.shape
+    shifted = logits - xp.max(logits, axis=1, keepdims=True)
+    exponentials = xp.exp(shifted)
+    total = xp.sum(exponentials, axis=1, keepdims=True)
+    numbers = xp.arange(classes)
+    onehot = xp.expand_dims(xp.astype(t, numbers.dtype), axis=1) == numbers
+    onehot = xp.astype(onehot, logits.dtype)
+    log_likelihood = xp.sum(shifted * onehot, axis=1) - xp.log(total[:, 0])
+    return -xp.mean(log_likelihood), (exponentials / total - onehot) / batch
