@@ -123,14 +123,19 @@ def padded(x: Array, window: Window, positions: Pair, fill: float = 0) -> Array:
         Value of the pixels added.
     """
     xp = array_namespace(x)
-    batch, channels, height, width = x.shape
-    (top, left), reached = window.pad, _reached(window, positions)
-    rows, columns = max(height + top, reached[0]), max(width + left, reached[1])
-    if (rows, columns) == (height, width):
-        return x
-    image = xp.full((batch, channels, rows, columns), fill, dtype=x.dtype)
-    image[:, :, top : top + height, left : left + width] = x
-    return image
+    for axis, before, reached in zip(
+        (2, 3), window.pad, _reached(window, positions), strict=True
+    ):
+        after = max(reached - before - x.shape[axis], 0)
+        # Joined, not written into: arrays of some libraries cannot be changed.
+        strips = []
+        for width in (before, after):
+            shape = list(x.shape)
+            shape[axis] = width
+            strips.append(xp.full(tuple(shape), fill, dtype=x.dtype))
+        if before or after:
+            x = xp.concat([strips[0], x, strips[1]], axis=axis)
+    return x
 
 
 def unpadded(image: Array, window: Window, shape: Pair) -> Array:

@@ -12,9 +12,33 @@ from vdcore.autodiff import value_and_gradients
 LABELS = numpy.asarray([0, 2, 1, 1])
 NOISE = numpy.random.default_rng(1).standard_normal((4, 3))
 
+
+def images(x, W, s, noise):
+    """Images, kernels and draws of a convolution, from the arrays of a linear map."""
+    xp = array_namespace(x, W)
+    return (
+        xp.reshape(x, (1, 1, 4, 5)),
+        *(xp.reshape(w, (3, 1, 5, 1)) for w in (W, s)),
+        xp.reshape(noise, (1, 3, 4, 1)),
+    )
+
+
+def convolution_2d(x, W, s, b, noise):
+    x, W, s, noise = images(x, W, s, noise)
+    return F.convolution_2d(x, W, b, pad=(2, 0), dilate=(1, 2))
+
+
+def vd_convolution_2d(x, W, s, b, noise):
+    x, W, s, noise = images(x, W, s, noise)
+    return F.vd_convolution_2d(
+        x, W, s, b, noise, stride=(1, 5), pad=(2, 0), dilate=(1, 2)
+    )
+
+
 # Of x (4, 5), W (3, 5), log_sigma2 (3, 5), b (3,), labels and noise (4, 3).
 CALLS = {
     "accuracy": lambda x, W, s, b, t, noise: F.accuracy(x, t),
+    "convolution_2d": lambda x, W, s, b, t, noise: convolution_2d(x, W, s, b, noise),
     "flatten": lambda x, W, s, b, t, noise: F.flatten(x),
     "linear": lambda x, W, s, b, t, noise: F.linear(x, W, b),
     "relu": lambda x, W, s, b, t, noise: F.relu(x),
@@ -23,6 +47,9 @@ CALLS = {
     "softmax_cross_entropy": lambda x, W, s, b, t, noise: F.softmax_cross_entropy(x, t),
     "sparse_vd_kl": lambda x, W, s, b, t, noise: F.sparse_vd_kl(W, s)[0],
     "tanh": lambda x, W, s, b, t, noise: F.tanh(x),
+    "vd_convolution_2d": lambda x, W, s, b, t, noise: vd_convolution_2d(
+        x, W, s, b, noise
+    ),
     "vd_linear": lambda x, W, s, b, t, noise: F.vd_linear(x, W, s, b, noise),
 }
 

@@ -8,10 +8,10 @@ from vdcore.autodiff import attach_gradients, defvjp_argnums, primitive
 from vdcore.functions.linear import check_dtypes, checked_input
 
 
-class _ForwardPass:
+class ForwardPass:
     """Hands the forward pass's residual to the backward pass, outside the tape."""
 
-    __slots__ = ("need_x", "residual", "threshold")
+    __slots__ = ("residual", "threshold")
 
     def __init__(self, threshold: float | None) -> None:
         self.threshold = threshold
@@ -79,14 +79,8 @@ def vd_linear(
     x = checked_input("vd_linear", x, W, b)
     check_posterior("vd_linear", W, log_sigma2)
     expected = (untraced(x).shape[0], untraced(W).shape[0])
-    if tuple(noise.shape) != expected:
-        message = (
-            f"vd_linear: `noise` must have shape {expected}, got {tuple(noise.shape)}"
-        )
-        raise ValueError(message)
-    array_namespace(x, noise)
-    check_dtypes("vd_linear", untraced(W), noise=noise)
-    return _vd_linear(x, W, log_sigma2, b, noise, _ForwardPass(threshold))
+    check_noise("vd_linear", x, W, noise, expected)
+    return _vd_linear(x, W, log_sigma2, b, noise, ForwardPass(threshold))
 
 
 def sparse_vd_kl(
@@ -155,3 +149,16 @@ def check_posterior(operation: str, W: Array, log_sigma2: Array) -> None:
         )
         raise ValueError(message)
     check_dtypes(operation, W, log_sigma2=log_sigma2)
+
+
+def check_noise(
+    operation: str, x: Array, W: Array, noise: Array, expected: tuple[int, ...]
+) -> None:
+    """Raise unless the draws have the shape, library and dtype of the outputs."""
+    if tuple(noise.shape) != expected:
+        message = (
+            f"{operation}: `noise` must have shape {expected}, got {tuple(noise.shape)}"
+        )
+        raise ValueError(message)
+    array_namespace(x, noise)
+    check_dtypes(operation, untraced(W), noise=noise)

@@ -5,11 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from vdcore.link import Link
+from vdcore.links.convolution import Convolution2D
 from vdcore.links.linear import Linear
+from vdcore.links.variational_convolution import VariationalDropoutConvolution2D
 from vdcore.links.variational_linear import VariationalDropoutLinear
 from vdcore.links.variational_link import VariationalLink
 
-VARIATIONAL_FORM: dict[type[Link], Any] = {Linear: VariationalDropoutLinear}
+VARIATIONAL_FORM: dict[type[Link], Any] = {
+    Convolution2D: VariationalDropoutConvolution2D,
+    Linear: VariationalDropoutLinear,
+}
 
 
 def to_variational_dropout(
@@ -21,8 +26,8 @@ def to_variational_dropout(
     ----------
     model : Link
         The tree below it is searched at every depth. Links whose class is exactly
-        ``Linear`` are replaced; subclasses and layers that are variational already
-        are kept. A layer without bias stays without.
+        ``Linear`` or ``Convolution2D`` are replaced; subclasses and layers that are
+        variational already are kept. A layer without bias stays without.
     verbose : bool
         Print a line for each link that was replaced or kept.
     **options

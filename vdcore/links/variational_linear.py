@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy
 
@@ -11,9 +11,6 @@ from vdcore.arrays import Array, untraced
 from vdcore.configuration import config
 from vdcore.links.linear import Linear
 from vdcore.links.variational_link import LOG_ALPHA_CLIP, VariationalLink
-
-if TYPE_CHECKING:
-    from vdcore.backends.sparse_backend import SparseModel
 
 
 class VariationalDropoutLinear(VariationalLink, Linear):
@@ -88,12 +85,6 @@ class VariationalDropoutLinear(VariationalLink, Linear):
         if in_size is not None:
             self.initialize_params(self._check_size("in_size", in_size))
 
-    def initialize_params(self, in_size: int, like: Array | None = None) -> None:
-        """Make the parameters whose shape depends on the input's size."""
-        super().initialize_params(in_size, like)
-        if not self.log_sigma2.is_initialized:
-            self.log_sigma2.initialize((self.out_size, in_size), like)
-
     @classmethod
     def from_link(cls, link: Linear, **options: Any) -> VariationalDropoutLinear:
         """A variational layer with the weights (copied) and bias of a plain one.
@@ -108,21 +99,8 @@ class VariationalDropoutLinear(VariationalLink, Linear):
         """
         nobias = link.b is None
         new = cls(None, link.out_size, nobias, link.W.initializer, **options)
-        if link.W.array is not None:
-            new.initialize_params(link.W.array.shape[1], like=link.W.array)
-            new.W.array = link.W.array + 0
-        if link.b is not None:
-            new.b.array = link.b.array + 0
+        new.take_weights(link, link.in_size)
         return new
-
-    def get_sparse_cpu_model(self, **options: Any) -> SparseModel:
-        """Return this layer alone as a sparse model for inference on the CPU.
-
-        See :func:`vdcore.backends.sparse_backend.to_cpu_sparse`.
-        """
-        from vdcore.backends.sparse_backend import to_cpu_sparse
-
-        return to_cpu_sparse(self, **options)
 
     def forward(self, x: Array) -> Array:
         """Map a batch, shape (batch, ...), to shape (batch, out_size)."""

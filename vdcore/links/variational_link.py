@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy
 
@@ -15,6 +15,9 @@ from vdcore.link import Link
 from vdcore.parameter import Parameter
 from vdcore.serializers import generator_state, restore_generator
 from vdcore.variational.pruning import THRESHOLD
+
+if TYPE_CHECKING:
+    from vdcore.backends.sparse_backend import SparseModel
 
 LOG_ALPHA_CLIP = 8.0  # of the authors' code and the Chainer original
 INITIAL_LOG_SIGMA2 = -10.0  # likewise
@@ -44,6 +47,7 @@ class VariationalLink(Link):
     is_variational_dropout = True
 
     W: Parameter
+    b: Any  # a Parameter, or None
     log_sigma2: Parameter
 
     def _setup_variational(
@@ -80,6 +84,20 @@ class VariationalLink(Link):
                 ),
                 decays=False,
             )
+
+    def initialize_params(self, in_size: int, like: Array | None = None) -> None:
+        """Make the parameters whose shape depends on the input's size."""
+        super().initialize_params(in_size, like)  # type: ignore[misc]
+        if not self.log_sigma2.is_initialized:
+            self.log_sigma2.initialize(self.W.array.shape, like)
+
+    def take_weights(self, link: Any, in_size: int | None) -> None:
+        """Copy weights and bias of the plain layer that this one is to replace."""
+        if in_size is not None:
+            self.initialize_params(in_size, like=link.W.array)
+            self.W.array = link.W.array + 0
+        if link.b is not None:
+            self.b.array = link.b.array + 0
 
     @property
     def training_threshold(self) -> float | None:
@@ -125,6 +143,15 @@ class VariationalLink(Link):
             untraced(self.log_sigma2.array),
             others=total - 2 * math.prod(W.shape),
         )
+
+    def get_sparse_cpu_model(self, **options: Any) -> SparseModel:
+        """Return this layer alone as a sparse model for inference on the CPU.
+
+        See :func:`vdcore.backends.sparse_backend.to_cpu_sparse`.
+        """
+        from vdcore.backends.sparse_backend import to_cpu_sparse
+
+        return to_cpu_sparse(self, **options)
 
     def draw_noise(self, shape: tuple[int, ...], like: Array) -> Array:
         """Standard normal draws, of the library, device and dtype of `like`."""
