@@ -2,16 +2,30 @@
 
 from vdcore.functions.accuracy import accuracy
 from vdcore.functions.activation import relu, sigmoid, softmax, tanh
+from vdcore.functions.arrays import concat, pad
 from vdcore.functions.convolution import convolution_2d, vd_convolution_2d
+from vdcore.functions.dropout import dropout
 from vdcore.functions.linear import flatten, linear
 from vdcore.functions.loss import softmax_cross_entropy
+from vdcore.functions.normalization import (
+    batch_normalization,
+    fixed_batch_normalization,
+)
+from vdcore.functions.pooling import average_pooling_2d, max_pooling_2d
 from vdcore.functions.variational import sparse_vd_kl, vd_linear
 
 __all__ = [
     "accuracy",
+    "average_pooling_2d",
+    "batch_normalization",
+    "concat",
     "convolution_2d",
+    "dropout",
+    "fixed_batch_normalization",
     "flatten",
     "linear",
+    "max_pooling_2d",
+    "pad",
     "relu",
     "sigmoid",
     "softmax",

@@ -6,17 +6,31 @@ backend (``vdcore.backends.<library>_backend``) is imported when the first array
 its library reaches a kernel.
 """
 
+from vdcore.kernels.activation import relu_backward, relu_forward
 from vdcore.kernels.convolution import (
     convolution_backward,
     convolution_forward,
     vd_convolution_backward,
     vd_convolution_forward,
 )
+from vdcore.kernels.dropout import dropout_mask
 from vdcore.kernels.linear import vd_linear_backward, vd_linear_forward
 from vdcore.kernels.loss import softmax_cross_entropy
 from vdcore.kernels.noise import standard_normal
+from vdcore.kernels.normalization import (
+    batch_normalization_backward,
+    batch_normalization_forward,
+    fixed_batch_normalization_backward,
+    fixed_batch_normalization_forward,
+)
 from vdcore.kernels.optimizers import adam
 from vdcore.kernels.penalty import KL, Penalty, sparse_vd_penalty
+from vdcore.kernels.pooling import (
+    average_pooling_backward,
+    average_pooling_forward,
+    max_pooling_backward,
+    max_pooling_forward,
+)
 from vdcore.kernels.table import Kernel
 
 __all__ = [
@@ -24,8 +38,19 @@ __all__ = [
     "Kernel",
     "Penalty",
     "adam",
+    "average_pooling_backward",
+    "average_pooling_forward",
+    "batch_normalization_backward",
+    "batch_normalization_forward",
     "convolution_backward",
     "convolution_forward",
+    "dropout_mask",
+    "fixed_batch_normalization_backward",
+    "fixed_batch_normalization_forward",
+    "max_pooling_backward",
+    "max_pooling_forward",
+    "relu_backward",
+    "relu_forward",
     "softmax_cross_entropy",
     "sparse_vd_penalty",
     "standard_normal",
