@@ -9,6 +9,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from vdcore import recording
+from vdcore.arrays import is_array, to_device
 from vdcore.parameter import Parameter
 
 Observer = Callable[["Link", tuple, Any], None]
@@ -39,11 +40,15 @@ class Link:
 
             def forward(self, x):
                 return x * self.W.array
+
+    What is no parameter but belongs to the model, such as running statistics, is
+    registered by :meth:`add_persistent`.
     """
 
     def __init__(self) -> None:
         self.name: str | None = None
         self._parameter_names: list[str] = []
+        self._persistent_names: list[str] = []
         self._in_init_scope = False
 
     @contextmanager
@@ -78,6 +83,47 @@ class Link:
             if name not in self._parameter_names:
                 self._parameter_names.append(name)
         super().__setattr__(name, value)
+
+    def add_persistent(self, name: str, value: Any) -> None:
+        """Set an attribute that is saved and moved with the parameters.
+
+        Parameters
+        ----------
+        name : str
+        value : array, number or what JSON can hold
+            None where it is not known yet; it must be before it can be saved.
+
+        Raises
+        ------
+        AttributeError
+            If the link has such an attribute already.
+        """
+        if hasattr(self, name):
+            message = (
+                f"add_persistent: {type(self).__name__} has an attribute {name!r} "
+                "already; to save and move that one use register_persistent"
+            )
+            raise AttributeError(message)
+        setattr(self, name, value)
+        self.register_persistent(name)
+
+    def register_persistent(self, name: str) -> None:
+        """Have an attribute of the link saved and moved with the parameters.
+
+        Raises
+        ------
+        AttributeError
+            If the link has no such attribute.
+        """
+        self._check_initialized()
+        if not hasattr(self, name):
+            message = (
+                f"register_persistent: {type(self).__name__} has no attribute "
+                f"{name!r}; set it first, or use add_persistent"
+            )
+            raise AttributeError(message)
+        if name not in self._persistent_names:
+            self._persistent_names.append(name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run ``forward``, or note the call where a forward is being recorded."""
@@ -133,13 +179,21 @@ class Link:
             parameter.grad = None
 
     def to_device(self, device: Any) -> Link:
-        """Move all parameters; see :func:`vdcore.arrays.to_device`. Returns self."""
-        for parameter in self.params():
-            parameter.to_device(device)
+        """Move parameters and persistent arrays of the link and those below it.
+
+        See :func:`vdcore.arrays.to_device`. Returns self.
+        """
+        for link in self.links():
+            for name in link._parameter_names:
+                getattr(link, name).to_device(device)
+            for name in link._persistent_names:
+                value = getattr(link, name)
+                if is_array(value):
+                    setattr(link, name, to_device(value, device))
         return self
 
     def to_cpu(self) -> Link:
-        """Move all parameters to NumPy arrays. Returns self."""
+        """Move all that :meth:`to_device` moves to NumPy arrays. Returns self."""
         return self.to_device("cpu")
 
     def copy(self) -> Link:
@@ -147,18 +201,25 @@ class Link:
         return copy.deepcopy(self)
 
     def serialize(self, serializer: Any) -> None:
-        """Read or write the parameters of this link and of those below it."""
+        """Read or write parameters and persistents of the link and those below it."""
         for name in self._parameter_names:
             parameter = getattr(self, name)
-            if serializer.is_writer and not parameter.is_initialized:
-                message = (
-                    f"serialize: the shape of parameter {name!r} of link "
-                    f"{self.name!r} is not known yet; call the model on one batch first"
-                )
-                raise RuntimeError(message)
+            self._check_known("parameter", name, parameter.array, serializer)
             parameter.array = serializer(name, parameter.array)
+        for name in self._persistent_names:
+            value = getattr(self, name)
+            self._check_known("persistent", name, value, serializer)
+            setattr(self, name, serializer(name, value))
         for child in self.children():
             child.serialize(serializer[child.name])
+
+    def _check_known(self, kind: str, name: str, value: Any, serializer: Any) -> None:
+        if serializer.is_writer and value is None:
+            message = (
+                f"serialize: the shape of {kind} {name!r} of link {self.name!r} is not "
+                "known yet; call the model on one batch first"
+            )
+            raise RuntimeError(message)
 
     def serialize_training_state(self, serializer: Any) -> None:
         """Read or write what only a continued training needs; none by default."""
