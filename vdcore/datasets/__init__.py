@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vdcore.datasets.cifar import get_cifar10, get_cifar100
 from vdcore.datasets.digits import get_digits
 from vdcore.datasets.mnist import get_fashion_mnist, get_kmnist, get_mnist
 from vdcore.datasets.split_dataset import split_dataset, split_dataset_random
@@ -9,6 +10,8 @@ from vdcore.datasets.tuple_dataset import TupleDataset
 
 __all__ = [
     "TupleDataset",
+    "get_cifar10",
+    "get_cifar100",
     "get_digits",
     "get_fashion_mnist",
     "get_kmnist",

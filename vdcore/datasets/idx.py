@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import gzip
 import math
-import os
-import zlib
 from pathlib import Path
 
 import numpy
+
+from vdcore.datasets.content import read_content, unusable
 
 UINT8 = 0x08  # the type code of unsigned bytes, third byte of the magic number
 
@@ -39,13 +38,7 @@ def read_idx(path: str | Path, ndim: int) -> numpy.ndarray:
     dimensions), then each dimension as an unsigned 32-bit integer, then the values.
     """
     path = Path(path)
-    content = path.read_bytes()
-    if content[:2] == b"\x1f\x8b":
-        try:
-            content = gzip.decompress(content)
-        except (EOFError, OSError, zlib.error) as error:
-            raise unusable(path, "a whole gzip file", str(error)) from error
-
+    content = read_content(path)
     magic = bytes([0, 0, UINT8, ndim])
     header_size = 4 + 4 * ndim
     if content[:4] != magic or len(content) < header_size:
@@ -63,12 +56,3 @@ def read_idx(path: str | Path, ndim: int) -> numpy.ndarray:
         expected = f"{size} bytes after the header, which says {tuple(shape)}"
         raise unusable(path, expected, f"{len(content) - header_size}")
     return numpy.frombuffer(content, numpy.uint8, size, header_size).reshape(shape)
-
-
-def unusable(path: Path, expected: str, actual: str) -> ValueError:
-    """The error for a file that is there and is not what it should be."""
-    remedy = "replace it by the official file"
-    if os.environ.get("VDCORE_DATASET_ROOT"):
-        remedy += ", or unset VDCORE_DATASET_ROOT to have that downloaded"
-    message = f"file {path} is unusable: expected {expected}, got {actual}; {remedy}"
-    return ValueError(message)

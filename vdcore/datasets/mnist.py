@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy
 
-from vdcore.datasets.idx import read_idx, unusable
-from vdcore.datasets.images import image_dataset
+from vdcore.datasets.content import unusable
+from vdcore.datasets.idx import read_idx
+from vdcore.datasets.images import check_splits, image_dataset
 from vdcore.datasets.source import Source
 from vdcore.datasets.tuple_dataset import TupleDataset
 
@@ -129,12 +130,7 @@ def get_kmnist(
 
 
 def _load(source, splits, withlabel, ndim, scale, dtype, label_dtype):
-    if isinstance(splits, str) or not set(splits) <= set(FILES):
-        message = (
-            f"{source.name}: `splits` must be a sequence of "
-            f"{' and '.join(map(repr, FILES))}, got {splits!r}"
-        )
-        raise ValueError(message)
+    check_splits(source.name, splits)
     return tuple(
         image_dataset(
             *_read_half(source, split),

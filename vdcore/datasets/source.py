@@ -19,17 +19,21 @@ class Source:
         Address of the folder they are downloaded from.
     sha256 : dict
         File name to checksum (of the file as it is downloaded).
+    unpacked : str
+        Name of the folder that is in the file, if that is an archive.
     """
 
     name: str
     url: str
     sha256: dict[str, str]
+    unpacked: str = ""
 
     def find(self, file: str) -> Path:
         """Return the path of `file`, downloaded into the user's cache if need be.
 
         If the environment variable ``VDCORE_DATASET_ROOT`` is set the file is read from
-        there, as it is or unpacked (without ``.gz``), and nothing is downloaded.
+        there, as it is or unpacked (without ``.gz``, or the folder that an archive
+        holds), and nothing is downloaded.
 
         Raises
         ------
@@ -44,6 +48,8 @@ class Source:
         return self._find_in(Path(root) / self.name, file) if root else self._get(file)
 
     def _find_in(self, folder: Path, file: str) -> Path:
+        if self.unpacked and (folder / self.unpacked).is_dir():
+            return folder / self.unpacked
         for name in (file, file.removesuffix(".gz")):
             if (folder / name).is_file():
                 return folder / name
