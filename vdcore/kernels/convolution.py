@@ -7,9 +7,10 @@ import math
 from vdcore.arrays import Array, array_namespace
 from vdcore.kernels.posterior import masked_posterior
 from vdcore.kernels.table import Kernel
+from vdcore.unfolding import fold, unfold
 from vdcore.variational.pruning import keep_mask
 from vdcore.variational.reparameterization import log_alpha
-from vdcore.windows import Window, fold, unfold
+from vdcore.windows import Window
 
 
 @Kernel

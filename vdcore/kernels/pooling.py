@@ -6,7 +6,8 @@ import math
 
 from vdcore.arrays import Array, array_namespace
 from vdcore.kernels.table import Kernel
-from vdcore.windows import Pair, Window, padded, unpadded
+from vdcore.unfolding import padded, unpadded
+from vdcore.windows import Pair, Window
 
 
 @Kernel
