@@ -1,4 +1,11 @@
-"""Run the layers of a sparse model: compiled, or by the products of NumPy and SciPy."""
+"""Run the layers of a sparse model: compiled, or by the products of NumPy and SciPy.
+
+An executor is given consecutive layers, as ``shrink`` returns them, and the shape of
+one example before the first, and makes a function from examples to examples: both
+float32, C-contiguous, of shape (batch, prod(shape of one)), images channel by channel.
+Shrunk layers have a CSR `W`, which may have no rows or no columns left, biases that
+are never None, and one group.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +15,10 @@ from itertools import groupby
 import numpy
 
 from vdcore.backends.jit import numba_or_none
-from vdcore.backends.sparse_layer import ACTIVATIONS, Layer, activate, shrink
+from vdcore.backends.sparse_layer import ACTIVATIONS, Layer, activate
+from vdcore.backends.sparse_shrink import shrink
 
-Network = Callable[[numpy.ndarray], numpy.ndarray]  # (batch, in) to (batch, out)
+Network = Callable[[numpy.ndarray], numpy.ndarray]  # what executors make
 
 # Nanoseconds that one weight takes for a whole batch, and how many more a dense product
 # takes than a sparse one however small they are (next to compiled layers it parts a run

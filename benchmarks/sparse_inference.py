@@ -168,12 +168,13 @@ def break_even(arguments) -> None:
     """
     import numpy
 
-    from vdcore.backends.sparse_layer import pruned_layer, shrink
+    from vdcore.backends.sparse_layer import pruned_layer
     from vdcore.backends.sparse_runtime import (
         compiled_layers,
         dense_layer,
         scipy_network,
     )
+    from vdcore.backends.sparse_shrink import shrink
 
     rng = numpy.random.default_rng(0)
     rounds, seconds = (3, 0.03) if arguments.quick else (7, 0.1)
