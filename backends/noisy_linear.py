@@ -15,11 +15,11 @@ import math
 
 import numpy
 
-from vdcore.backends.elementwise import EPS, HALF, UNMASKED, f
+from vdcore.backends.elementwise import EPS, HALF, f
 from vdcore.backends.jit import jit
+from vdcore.backends.posterior import finish_gradients, kept, limit, posterior
 from vdcore.backends.product import LANES, ROWS, product
 from vdcore.backends.team import parallel_for, team
-from vdcore.backends.vector_math import exp, log
 
 # Numbers of the right factor that blocks share before they go on to its next columns:
 # so many stay in a second-level cache of 1 MiB.
@@ -48,7 +48,7 @@ def forward(
     blocks, panels = _partition(y.shape, len(x))
     _forward(
         team(blocks * panels), blocks, panels, x, numpy.square(x), theta, log_sigma2, b,
-        noise, _limit(threshold), y,
+        noise, limit(threshold), y,
     )  # fmt: skip
     return y.T, noise.T
 
@@ -71,13 +71,12 @@ def backward(
     blocks, panels = _partition(theta.shape, len(x))
     _backward_weights(
         team(blocks * panels), blocks, panels, gy, gvariance, examples,
-        numpy.square(examples), theta, log_sigma2, _limit(threshold), gtheta,
+        numpy.square(examples), theta, log_sigma2, limit(threshold), gtheta,
         glog_sigma2,
     )  # fmt: skip
     if not need_x:
         return None, gtheta, glog_sigma2
-    means, variances = numpy.empty_like(theta), numpy.empty_like(theta)
-    _posterior(team(len(theta)), theta, log_sigma2, _limit(threshold), means, variances)
+    means, variances = posterior(theta, log_sigma2, threshold)
     x = feature_major(x)
     gx = numpy.empty_like(x)
     blocks, panels = _partition(gx.shape, len(gy))
@@ -85,10 +84,6 @@ def backward(
         team(blocks * panels), blocks, panels, gy, gvariance, x, means, variances, gx
     )
     return gx.T, gtheta, glog_sigma2
-
-
-def _limit(threshold: float | None) -> numpy.float32:
-    return UNMASKED if threshold is None else f(threshold)
 
 
 def _partition(shape: tuple[int, int], depth: int) -> tuple[int, int]:
@@ -132,7 +127,7 @@ def _forward_part(
     variances = numpy.empty((height, depth), numpy.float32)
     for row in range(height):
         weights, log_variances = theta[top + row], log_sigma2[top + row]
-        _kept(weights, log_variances, threshold, means[row], variances[row])
+        kept(weights, log_variances, threshold, means[row], variances[row])
     total = numpy.empty((height, right - left), numpy.float32)
     product(means[:, 0:], x[:, left:right], y[top:bottom, left:right])
     product(variances[:, 0:], x2[:, left:right], total[:, 0:])
@@ -168,28 +163,13 @@ def _backward_weights_part(
     by_variance = glog_sigma2[top:bottom, left:right]
     product(gvariance[top:bottom, 0:], x2[:, left:right], by_variance)
     for row in range(top, bottom):
-        gw, gs = gtheta[row, left:right], glog_sigma2[row, left:right]
-        weights, log_variances = theta[row, left:right], log_sigma2[row, left:right]
-        if threshold == UNMASKED:
-            for j in range(gs.size):
-                gs[j] *= exp(log_variances[j])
-        else:
-            for j in range(gs.size):
-                la = log_variances[j] - log(weights[j] * weights[j] + EPS)
-                masked = la > threshold
-                gw[j] = f(0) if masked else gw[j]
-                gs[j] = f(0) if masked else gs[j] * exp(log_variances[j])
-
-
-@jit()
-def _posterior(board, theta, log_sigma2, threshold, means, variances):
-    arguments = (theta, log_sigma2, threshold, means, variances)
-    parallel_for(board, len(theta), _posterior_part, arguments)
-
-
-@jit()
-def _posterior_part(theta, log_sigma2, threshold, means, variances, row):
-    _kept(theta[row], log_sigma2[row], threshold, means[row], variances[row])
+        finish_gradients(
+            theta[row, left:right],
+            log_sigma2[row, left:right],
+            threshold,
+            gtheta[row, left:right],
+            glog_sigma2[row, left:right],
+        )
 
 
 @jit()
@@ -211,18 +191,3 @@ def _backward_input_part(
         slopes = by_variance[row - top]
         for j in range(target.size):
             target[j] += f(2) * values[j] * slopes[j]
-
-
-@jit()
-def _kept(theta, log_sigma2, threshold, means, variances):
-    """Copy the weights of a unit, and their variances; 0 for those that are masked."""
-    if threshold == UNMASKED:
-        for j in range(theta.size):
-            means[j] = theta[j]
-            variances[j] = exp(log_sigma2[j])
-        return
-    for j in range(theta.size):
-        la = log_sigma2[j] - log(theta[j] * theta[j] + EPS)
-        masked = la > threshold
-        means[j] = f(0) if masked else theta[j]
-        variances[j] = f(0) if masked else exp(log_sigma2[j])

@@ -17,7 +17,7 @@ from vdcore.backends.threads import thread_count
 
 COMPILED = numba_or_none() is not None
 if COMPILED:
-    from vdcore.backends import elementwise, masked_linear, noisy_linear
+    from vdcore.backends import convolution, elementwise, masked_linear, noisy_linear
     from vdcore.backends.elementwise import PIECE
     from vdcore.backends.masked_linear import kept_weights
     from vdcore.backends.normal import draw
@@ -47,7 +47,9 @@ def standard_normal(like, rng, shape):
     """Take float32, from a key of 128 bits that the generator yields."""
     if like.dtype != FLOAT32 or not COMPILED:
         return kernels.standard_normal.generic(like, rng, shape)
-    return draw(rng.bit_generator, shape[::-1]).T  # as compiled layers read it
+    # With the batch axis last in memory, as compiled layers read it.
+    drawn = draw(rng.bit_generator, (*shape[1:], *shape[:1]))
+    return numpy.moveaxis(drawn, -1, 0)
 
 
 @kernels.sparse_vd_penalty.override("numpy")
@@ -148,6 +150,52 @@ def _kept_weights(theta, log_sigma2, threshold):
         keep.reshape(-1),
     )
     return kept_weights(theta, log_sigma2, keep)
+
+
+@kernels.convolution_forward.override("numpy")
+def convolution_forward(x, W, b, window, groups):
+    """Take float32."""
+    if not _convolvable(x, W):
+        return kernels.convolution_forward.generic(x, W, b, window, groups)
+    return convolution.forward(x, W, b, window, groups)
+
+
+@kernels.convolution_backward.override("numpy")
+def convolution_backward(gy, x, W, window, groups, need_x):
+    """Take float32."""
+    if not _convolvable(x, W, gy):
+        return kernels.convolution_backward.generic(gy, x, W, window, groups, need_x)
+    return convolution.backward(gy, x, W, window, groups, need_x)
+
+
+@kernels.vd_convolution_forward.override("numpy")
+def vd_convolution_forward(x, theta, log_sigma2, b, noise, threshold, window, groups):
+    """Take float32."""
+    arguments = (x, theta, log_sigma2, b, noise, threshold, window, groups)
+    if not _convolvable(x, theta, log_sigma2, noise):
+        return kernels.vd_convolution_forward.generic(*arguments)
+    return convolution.noisy_forward(*arguments)
+
+
+@kernels.vd_convolution_backward.override("numpy")
+def vd_convolution_backward(
+    gy, x, theta, log_sigma2, residual, threshold, window, groups, need_x
+):
+    """Take float32."""
+    arguments = (gy, x, theta, log_sigma2, residual, threshold, window, groups, need_x)
+    if not _convolvable(x, theta, log_sigma2, gy, residual):
+        return kernels.vd_convolution_backward.generic(*arguments)
+    return convolution.noisy_backward(*arguments)
+
+
+def _convolvable(x, W, *others):
+    """Whether the compiled convolutions take these arrays, of any order in memory."""
+    return (
+        COMPILED
+        and all(array.dtype == FLOAT32 for array in (x, W, *others))
+        and W.flags.c_contiguous
+        and len(x) >= convolution.MIN_BATCH
+    )
 
 
 @kernels.softmax_cross_entropy.override("numpy")
