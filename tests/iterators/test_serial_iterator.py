@@ -151,3 +151,45 @@ def test_a_tuple_of_arrays_is_refused():
     examples = list(zip(*arrays, strict=True))
     for dataset in (examples, tuple(examples), tuple(numpy.arange(4))):
         assert len(next(SerialIterator(dataset, 3))) == 3
+
+
+def test_transform_replaces_the_first_array_of_each_batch():
+    x, t = numpy.arange(10.0).reshape(5, 2), numpy.arange(5)
+    dataset = TupleDataset(x, t)
+    iterator = SerialIterator(dataset, 2, False, transform=lambda x: -x)
+    batches = list(iterator)
+    assert all(type(batch) is Batch for batch in batches)
+    assert_array_equal(numpy.concatenate([batch[0] for batch in batches]), -x)
+    assert_array_equal(numpy.concatenate([batch[1] for batch in batches]), t)
+    (batch,) = next(SerialIterator(x, 2, False, transform=lambda x: -x))
+    assert_array_equal(batch, -x[:2])
+    assert_array_equal(dataset.arrays[0], numpy.arange(10.0).reshape(5, 2))
+
+
+def test_state_of_the_transform_is_part_of_a_snapshot(tmp_path):
+    class Counting:
+        count = 0
+
+        def __call__(self, x):
+            self.count += 1
+            return x + self.count
+
+        def serialize(self, serializer):
+            self.count = serializer("count", self.count)
+
+    original, restored = (
+        SerialIterator(numpy.zeros(6), 2, transform=Counting()) for _ in range(2)
+    )
+    take(original, 5)
+    save_npz(tmp_path / "file", original)
+    load_npz(tmp_path / "file", restored)
+    assert restored.transform.count == 5
+    assert take(restored, 1) == take(original, 1) == [[6, 6]]
+    with pytest.raises(FileFormatError, match="nothing takes its entry 'transform/co"):
+        load_npz(tmp_path / "file", SerialIterator(numpy.zeros(6), 2))
+
+
+def test_transform_needs_batches_of_arrays():
+    expected = r"`dataset` must be an array or have `take`, got list; pass TupleDataset"
+    with pytest.raises(TypeError, match=expected):
+        SerialIterator([(1, 2), (3, 4)], 1, transform=lambda x: x)

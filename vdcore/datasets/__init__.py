@@ -5,10 +5,14 @@ from __future__ import annotations
 from vdcore.datasets.cifar import get_cifar10, get_cifar100
 from vdcore.datasets.digits import get_digits
 from vdcore.datasets.mnist import get_fashion_mnist, get_kmnist, get_mnist
+from vdcore.datasets.random_crop_flip import RandomCropFlip
 from vdcore.datasets.split_dataset import split_dataset, split_dataset_random
+from vdcore.datasets.standardization import Standardization
 from vdcore.datasets.tuple_dataset import TupleDataset
 
 __all__ = [
+    "RandomCropFlip",
+    "Standardization",
     "TupleDataset",
     "get_cifar10",
     "get_cifar100",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy
@@ -40,6 +41,11 @@ class SerialIterator:
     rng : numpy.random.Generator, optional
         Source of the order. Default a child of ``config.rng``; Chainer's iterator
         uses NumPy's global state, which a snapshot does not hold.
+    transform : callable, optional
+        ``transform(array)`` makes of the first array of each batch, such as the images,
+        the one that takes its place; see :class:`vdcore.datasets.RandomCropFlip`. Its
+        state is part of a snapshot if it has a method ``serialize``. The data set must
+        be an array, or have ``take``.
 
     Attributes
     ----------
@@ -55,7 +61,8 @@ class SerialIterator:
     ValueError
         If the data set is empty, or a batch is larger than a repeated data set.
     TypeError
-        If the data set is a tuple of arrays, or `batch_size` no int.
+        If the data set is a tuple of arrays, `batch_size` no int, or there is a
+        `transform` for batches that are lists.
 
     Examples
     --------
@@ -71,6 +78,7 @@ class SerialIterator:
         repeat: bool = True,
         shuffle: bool | None = None,
         rng: numpy.random.Generator | None = None,
+        transform: Callable[[Any], Any] | None = None,
     ) -> None:
         if isinstance(batch_size, bool) or not isinstance(batch_size, int):
             message = (
@@ -85,6 +93,13 @@ class SerialIterator:
             message = (
                 "SerialIterator: `dataset` must be a data set, got a tuple of arrays, "
                 "of which each would be one example; pass TupleDataset(*arrays)"
+            )
+            raise TypeError(message)
+        takes_arrays = is_array(dataset) or hasattr(dataset, "take")
+        if transform is not None and not takes_arrays:
+            message = (
+                "SerialIterator: with a `transform`, `dataset` must be an array or "
+                f"have `take`, got {type(dataset).__name__}; pass TupleDataset(*arrays)"
             )
             raise TypeError(message)
         size = dataset.shape[0] if is_array(dataset) else len(dataset)
@@ -104,6 +119,7 @@ class SerialIterator:
         self.repeat = repeat
         shuffle = repeat if shuffle is None else shuffle
         self._rng = (rng or spawn_rng()) if shuffle else None
+        self.transform = transform
         self.reset()
 
     def reset(self) -> None:
@@ -142,12 +158,15 @@ class SerialIterator:
             end = end - self._size if self.repeat else 0
             indices = numpy.concatenate([indices, self._order[:end]])
         self.current_position = end
-        return self._take(indices)
+        batch = self._take(indices)
+        if self.transform is not None:
+            batch = Batch([self.transform(batch[0]), *batch[1:]])
+        return batch
 
     next = __next__
 
     def serialize(self, serializer: Serializer) -> None:
-        """Read or write position, order and generator."""
+        """Read or write position, order, generator and the transform's state."""
         self.current_position = serializer("current_position", self.current_position)
         self.epoch = serializer("epoch", self.epoch)
         self.is_new_epoch = serializer("is_new_epoch", self.is_new_epoch)
@@ -159,6 +178,9 @@ class SerialIterator:
             state = serializer("rng", generator_state(self._rng))
             if not serializer.is_writer:
                 restore_generator(self._rng, state)
+        serialize_transform = getattr(self.transform, "serialize", None)
+        if serialize_transform is not None:
+            serialize_transform(serializer["transform"])
 
     def _shuffle(self) -> None:
         if self._rng is None:
