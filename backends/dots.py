@@ -10,7 +10,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from vdcore.backends.lanes import broadcast
+from vdcore.backends.lanes import broadcast, leave_rolled
 from vdcore.backends.product import LANES, ROWS, VECTORS, multiply_add
 
 # mypy: ignore-errors
@@ -104,7 +104,7 @@ def add_dots(
         totals = step(sums, a_strip, b_strip, position)
         following = builder.add(position, _INT(LANES))
         again = builder.icmp_signed("<", following, whole)
-        builder.cbranch(again, vector_loop, vectors_done)
+        leave_rolled(builder, builder.cbranch(again, vector_loop, vectors_done))
         position.add_incoming(_INT(0), strip_loop)
         position.add_incoming(following, vector_loop)
         _incoming(sums, strip_sums, strip_loop)

@@ -16,7 +16,7 @@ from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
 from vdcore.backends.jit import jit
-from vdcore.backends.lanes import broadcast
+from vdcore.backends.lanes import broadcast, leave_rolled
 
 # mypy: ignore-errors
 # Numba gives these functions their types, and intrinsics their arguments.
@@ -197,7 +197,7 @@ def _outer_products(builder, a, line, c, left, vectors):
     following = builder.add(step, _INT(1))
     again = builder.icmp_signed("<", following, depth)
     after = builder.append_basic_block("step.end")
-    builder.cbranch(again, loop, after)
+    leave_rolled(builder, builder.cbranch(again, loop, after))
     step.add_incoming(_INT(0), before)
     step.add_incoming(following, loop)
     for row, results in zip(sums, totals, strict=True):
