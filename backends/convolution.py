@@ -31,7 +31,7 @@ MIN_BATCH = LANES  # smaller batches are left to NumPy
 # Numbers of the image that blocks of channels share before they go on to its next
 # strips: with their squares they stay in a second-level cache of 1 MiB.
 PANEL = 2**17
-BLOCKS = 4  # blocks of rows of the weights' gradient that share a strip
+BLOCKS = 3  # blocks of rows of the weights' gradient that share a strip
 PARTS = 16  # of a weights' gradient, at least, if it has so many weights
 
 
