@@ -7,6 +7,7 @@ number of threads, so neither do results.
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 
 import numpy
@@ -17,7 +18,16 @@ from vdcore.backends.threads import thread_count
 
 COMPILED = numba_or_none() is not None
 if COMPILED:
-    from vdcore.backends import convolution, elementwise, masked_linear, noisy_linear
+    # mypy knows these modules by the folder that they are in, backends.
+    from vdcore.backends import (  # type: ignore[attr-defined]
+        activation,
+        convolution,
+        elementwise,
+        masked_linear,
+        noisy_linear,
+        normalization,
+        pooling,
+    )
     from vdcore.backends.elementwise import PIECE
     from vdcore.backends.masked_linear import kept_weights
     from vdcore.backends.normal import draw
@@ -40,6 +50,41 @@ def description() -> str:
 
 def _compilable(x: numpy.ndarray) -> bool:
     return x.dtype == FLOAT32 and x.flags.c_contiguous
+
+
+def _override(kernel, compiled):
+    """Let a compiled function take float32 arrays, and the definition all others."""
+
+    @kernel.override("numpy")
+    @functools.wraps(compiled)
+    def choose(*args):
+        first, others = args[0], (x for x in args[1:] if isinstance(x, numpy.ndarray))
+        if (
+            COMPILED
+            and first.dtype == FLOAT32
+            and first.ndim > 0
+            and all(x.dtype == FLOAT32 or x.dtype.kind != "f" for x in others)
+        ):
+            return compiled(*args)
+        return kernel.generic(*args)
+
+
+if COMPILED:
+    for _module, _names in (
+        (activation, "relu_forward relu_backward dropout_mask"),
+        (
+            normalization,
+            "batch_normalization_forward batch_normalization_backward "
+            "fixed_batch_normalization_forward fixed_batch_normalization_backward",
+        ),
+        (
+            pooling,
+            "max_pooling_forward max_pooling_backward "
+            "average_pooling_forward average_pooling_backward",
+        ),
+    ):
+        for _name in _names.split():
+            _override(getattr(kernels, _name), getattr(_module, _name))
 
 
 @kernels.standard_normal.override("numpy")

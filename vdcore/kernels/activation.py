@@ -15,4 +15,5 @@ def relu_forward(x: Array) -> Array:
 @Kernel
 def relu_backward(gy: Array, y: Array) -> Array:
     """Gradient of :func:`relu_forward` from its output; slope 0 at 0."""
-    return gy * array_namespace(y).astype(y > 0, y.dtype)
+    xp = array_namespace(gy, y)
+    return xp.where(y > 0, gy, xp.zeros_like(gy))
