@@ -14,6 +14,7 @@ import numpy
 from vdcore.backends.dots import LINES, add_dots
 from vdcore.backends.elementwise import EPS, HALF, f
 from vdcore.backends.images import (
+    COLUMNS,
     Strips,
     batch_major,
     feature_major,
@@ -25,7 +26,7 @@ from vdcore.backends.jit import jit
 from vdcore.backends.posterior import finish_gradients, limit, posterior
 from vdcore.backends.product import LANES, ROWS, scattered_product
 from vdcore.backends.team import parallel_for, team
-from vdcore.windows import Window
+from vdcore.windows import Pair, Window
 
 MIN_BATCH = LANES  # smaller batches are left to NumPy
 # Numbers of the image that blocks of channels share before they go on to its next
@@ -46,10 +47,10 @@ def forward(
     x = feature_major(x)
     plan, image = _padded(x, window, W.shape[1])
     y = _output(plan, x, W, window)
-    blocks, panel, parts = _partition(plan, W, groups)
+    blocks, panel, parts = _partition(plan, len(W) // groups, groups)
     _forward(
         team(parts), parts, blocks, panel, image.reshape(-1), _matrix(W),
-        _bias(b, W), *plan[1:], groups, y.reshape(len(y), -1),
+        _bias(b, W), *plan[1:4], groups, y.reshape(len(y), -1),
     )  # fmt: skip
     return batch_major(y)
 
@@ -69,11 +70,11 @@ def noisy_forward(
     means, variances = posterior(_matrix(theta), _matrix(log_sigma2), threshold)
     plan, image = _padded(x, window, theta.shape[1])
     y = _output(plan, x, theta, window)
-    blocks, panel, parts = _partition(plan, theta, groups)
+    blocks, panel, parts = _partition(plan, len(theta) // groups, groups)
     _noisy_forward(
         team(parts), parts, blocks, panel, image.reshape(-1),
         multiply(image, image).reshape(-1), means, variances, _bias(b, theta),
-        *plan[1:], groups, noise.reshape(len(y), -1), y.reshape(len(y), -1),
+        *plan[1:4], groups, noise.reshape(len(y), -1), y.reshape(len(y), -1),
     )  # fmt: skip
     return batch_major(y), batch_major(noise)
 
@@ -94,11 +95,11 @@ def backward(
     if not need_x:
         return None, gW, gb
     gx = numpy.empty_like(x)
-    plan, slopes = _turned_round(gy, x, window, W, groups)
-    blocks, panel, parts = _partition(plan, W, groups, by_input=True)
+    plan, spans, slopes = _turned_round(gy, x, window, W, groups)
+    blocks, panel, parts = _partition(plan, W.shape[1], groups)
     _input_gradient(
-        team(parts), parts, blocks, panel, slopes.reshape(-1), _matrix(W),
-        W.shape[1], *plan[1:], groups, gx.reshape(len(gx), -1),
+        team(parts), parts, blocks, panel, slopes.reshape(-1), turned(W, groups),
+        *plan[1:4], spans, groups, gx.reshape(len(gx), -1),
     )  # fmt: skip
     return batch_major(gx), gW, gb
 
@@ -129,15 +130,17 @@ def noisy_backward(
     gb = _sums(gy)
     if not need_x:
         return None, gtheta, glog_sigma2, gb
-    means, variances = posterior(*weights, threshold)
+    means, variances = (
+        turned(a.reshape(theta.shape), groups) for a in posterior(*weights, threshold)
+    )
     gx = numpy.empty_like(x)
-    plan, slopes = _turned_round(gy, x, window, theta, groups)
-    _, variance_slopes = _turned_round(gvariance, x, window, theta, groups)
-    blocks, panel, parts = _partition(plan, theta, groups, by_input=True)
+    plan, spans, slopes = _turned_round(gy, x, window, theta, groups)
+    _, _, variance_slopes = _turned_round(gvariance, x, window, theta, groups)
+    blocks, panel, parts = _partition(plan, theta.shape[1], groups)
     _noisy_input_gradient(
         team(parts), parts, blocks, panel, slopes.reshape(-1),
-        variance_slopes.reshape(-1), means, variances, theta.shape[1], *plan[1:],
-        groups, x.reshape(len(x), -1), gx.reshape(len(gx), -1),
+        variance_slopes.reshape(-1), means, variances, *plan[1:4], spans, groups,
+        x.reshape(len(x), -1), gx.reshape(len(gx), -1),
     )  # fmt: skip
     return batch_major(gx), gtheta, glog_sigma2, gb
 
@@ -154,10 +157,11 @@ def _sums(gy: numpy.ndarray) -> numpy.ndarray:
     return gy.reshape(len(gy), -1).sum(axis=1)
 
 
-def _columns(channels: int, window: Window, batch: int) -> int:
-    """Numbers in a strip so that what it meets fits into the cache."""
+def _plan(window: Window, channels: int, positions: Pair, batch: int) -> Strips:
+    """Strips short enough for what they meet to stay in the cache."""
     seen = PANEL // (channels * window.size[0]) - (window.extent[1] - 1) * batch
-    return max(seen, 4 * LANES)
+    columns = min(max(seen, 4 * LANES), COLUMNS)
+    return strips(window, channels, positions, batch, columns)
 
 
 def _padded(
@@ -165,24 +169,65 @@ def _padded(
 ) -> tuple[Strips, numpy.ndarray]:
     """The strips of a convolution, and its padded input."""
     _, height, width, batch = x.shape
-    positions = window.positions((height, width))
-    columns = _columns(channels, window, batch)
-    plan = strips(window, channels, positions, batch, min(columns, 1024))
+    plan = _plan(window, channels, window.positions((height, width)), batch)
     return plan, spread(x, plan.size, window.pad)
 
 
 def _turned_round(
     gy: numpy.ndarray, x: numpy.ndarray, window: Window, W: numpy.ndarray, groups: int
-) -> tuple[Strips, numpy.ndarray]:
-    """The same for the convolution that yields the gradient by the input."""
+) -> tuple[Strips, numpy.ndarray, numpy.ndarray]:
+    """The same for the convolution that yields the gradient by the input.
+
+    Its weights are ordered by the row of the kernel first. `spans`, shape (strips, 2),
+    says which of them meet more than padding.
+    """
     _, height, width, batch = x.shape
-    (top, left), (rows, row_columns) = window.pad, window.extent
+    (top, left), (rows, columns) = window.pad, window.extent
     moved = Window(window.size, dilate=window.dilate)
     channels = len(W) // groups
-    columns = _columns(channels, moved, batch)
-    plan = strips(moved, channels, (height, width), batch, min(columns, 1024))
-    first = (rows - 1 - top, row_columns - 1 - left)
-    return plan, spread(gy, plan.size, first, window.stride)
+    plan = _plan(moved, channels, (height, width), batch)
+    first = (rows - 1 - top, columns - 1 - left)
+    slopes = spread(gy, plan.size, first, window.stride)
+    by_row = plan.rows.reshape(channels, *window.size).transpose(1, 0, 2).reshape(-1)
+    reached = numpy.arange(window.size[0]) * window.dilate[0]
+    last = first[0] + (gy.shape[1] - 1) * window.stride[0]
+    line = plan.lines[:, None] + reached
+    met = numpy.stack([(line < first[0]).sum(1), (line <= last).sum(1)], axis=1)
+    spans = met * (channels * window.size[1])
+    return plan._replace(rows=by_row), spans, slopes
+
+
+def turned(W: numpy.ndarray, groups: int) -> numpy.ndarray:
+    """Kernels turned round, one row for each input channel.
+
+    Returns
+    -------
+    array, shape (in_channels, rows * out_channels / groups * columns)
+        In this order: row of the turned kernel, output channel of the group, column.
+    """
+    height, width = W.shape[2:]
+    result = numpy.empty(
+        (groups * W.shape[1], height, len(W) // groups, width), W.dtype
+    )
+    _turn(team(len(result)), W, groups, result)
+    return _matrix(result)
+
+
+@jit()
+def _turn(board, W, groups, result):
+    parallel_for(board, len(result), _turn_channel, (W, groups, result))
+
+
+@jit()
+def _turn_channel(W, groups, result, channel):
+    height, outputs, width = result.shape[1:]
+    group, source = channel // W.shape[1], channel % W.shape[1]
+    for o in range(outputs):
+        kernel = W[group * outputs + o, source]
+        for row in range(height):
+            target = result[channel, height - 1 - row, o]
+            for column in range(width):
+                target[width - 1 - column] = kernel[row, column]
 
 
 def _output(
@@ -192,13 +237,13 @@ def _output(
     return numpy.empty((len(W), *positions, x.shape[3]), numpy.float32)
 
 
-def _partition(
-    plan: Strips, W: numpy.ndarray, groups: int, by_input: bool = False
-) -> tuple[int, int, int]:
-    """Blocks of channels in a group, strips in a panel, and parts of the work."""
-    height = W.shape[1] if by_input else len(W) // groups
+def _partition(plan: Strips, height: int, groups: int) -> tuple[int, int, int]:
+    """Blocks of channels in a group, strips in a panel, and parts of the work.
+
+    `height` is the number of output channels of a group.
+    """
     blocks = -(-height // ROWS)
-    panel = max(1, 512 // plan.length)
+    panel = max(1, COLUMNS // 2 // plan.length)
     panels = -(-len(plan.starts) // panel)
     return blocks, panel, panels * blocks * groups
 
@@ -280,82 +325,74 @@ def _noisy_forward_part(
 
 @jit()
 def _input_gradient(
-    board, parts, blocks, panel, slopes, W, height, rows, starts, length, groups, gx
+    board, parts, blocks, panel, slopes, W, rows, starts, length, spans, groups, gx
 ):  # fmt: skip
-    arguments = (blocks, panel, slopes, W, height, rows, starts, length, groups, gx)
+    arguments = (blocks, panel, slopes, W, rows, starts, length, spans, groups, gx)
     parallel_for(board, parts, _input_gradient_part, arguments)
 
 
 @jit()
 def _input_gradient_part(
-    blocks, panel, slopes, W, height, rows, starts, length, groups, gx, part
+    blocks, panel, slopes, W, rows, starts, length, spans, groups, gx, part
 ):  # fmt: skip
-    plane = slopes.size // groups
+    height, plane = len(W) // groups, slopes.size // groups
     group, top, bottom, first, last = _bounds(
         part, blocks, panel, groups, height, len(starts)
     )
-    turned = numpy.empty((bottom - top, rows.size), numpy.float32)
-    _turn(W, group, groups, top - group * height, height, turned)
     for strip in range(first, last):
-        left = strip * length
-        start = group * plane + starts[strip]
+        left, start = strip * length, group * plane + starts[strip]
         target = gx[top:bottom, left : left + length]
-        scattered_product(turned[:, 0:], slopes, start, rows, target)
+        low, high = spans[strip, 0], spans[strip, 1]
+        if low < high:
+            weights = W[top:bottom, low:high]
+            scattered_product(weights, slopes, start, rows[low:high], target)
+        else:
+            target[:] = f(0)
 
 
 @jit()
 def _noisy_input_gradient(
-    board, parts, blocks, panel, slopes, variance_slopes, means, variances, height,
-    rows, starts, length, groups, x, gx,
+    board, parts, blocks, panel, slopes, variance_slopes, means, variances, rows,
+    starts, length, spans, groups, x, gx,
 ):  # fmt: skip
     arguments = (
-        blocks, panel, slopes, variance_slopes, means, variances, height, rows, starts,
-        length, groups, x, gx,
+        blocks, panel, slopes, variance_slopes, means, variances, rows, starts, length,
+        spans, groups, x, gx,
     )  # fmt: skip
     parallel_for(board, parts, _noisy_input_gradient_part, arguments)
 
 
 @jit()
 def _noisy_input_gradient_part(
-    blocks, panel, slopes, variance_slopes, means, variances, height, rows, starts,
-    length, groups, x, gx, part,
+    blocks, panel, slopes, variance_slopes, means, variances, rows, starts, length,
+    spans, groups, x, gx, part,
 ):  # fmt: skip
-    plane = slopes.size // groups
+    height, plane = len(means) // groups, slopes.size // groups
     group, top, bottom, first, last = _bounds(
         part, blocks, panel, groups, height, len(starts)
     )
-    turned = numpy.empty((bottom - top, rows.size), numpy.float32)
-    turned_variances = numpy.empty((bottom - top, rows.size), numpy.float32)
-    _turn(means, group, groups, top - group * height, height, turned)
-    _turn(variances, group, groups, top - group * height, height, turned_variances)
     total = numpy.empty((bottom - top, length), numpy.float32)
     for strip in range(first, last):
-        left = strip * length
-        start = group * plane + starts[strip]
+        left, start = strip * length, group * plane + starts[strip]
         target = gx[top:bottom, left : left + length]
-        scattered_product(turned[:, 0:], slopes, start, rows, target)
+        low, high = spans[strip, 0], spans[strip, 1]
+        if low >= high:
+            target[:] = f(0)
+            continue
+        places = rows[low:high]
+        scattered_product(means[top:bottom, low:high], slopes, start, places, target)
         scattered_product(
-            turned_variances[:, 0:], variance_slopes, start, rows, total[:, 0:]
+            variances[top:bottom, low:high],
+            variance_slopes,
+            start,
+            places,
+            total[:, 0:],
         )
         for row in range(bottom - top):
             by_mean, by_variance = target[row], total[row]
             values = x[top + row, left : left + length]
             for j in range(by_mean.size):
                 by_mean[j] += f(2) * values[j] * by_variance[j]
-
-
-@jit()
-def _turn(W, group, groups, channel, height, turned):
-    """Kernels of some input channels, turned round: (channels, out * elements)."""
-    outputs = len(W) // groups
-    elements = W.shape[1] // height
-    for row in range(len(turned)):
-        first = (channel + row) * elements
-        for o in range(outputs):
-            kernel = W[group * outputs + o, first : first + elements]
-            target = turned[row, o * elements : (o + 1) * elements]
-            for k in range(elements):
-                target[k] = kernel[elements - 1 - k]
 
 
 def _weight_gradient(
@@ -368,7 +405,7 @@ def _weight_gradient(
     lines = -(-plan.rows.size // LINES)
     shares = min(lines, -(-PARTS // (stacks * groups)))
     parts = stacks * groups * shares
-    chunk = max(1, 1024 // plan.length)
+    chunk = max(1, COLUMNS // plan.length)
     _add_weight_gradient(
         team(parts), parts, stacks, shares, chunk, gy.reshape(-1), image.reshape(-1),
         plan.rows, plan.starts, plan.length, groups, _matrix(gW),

@@ -35,12 +35,15 @@ class Strips(NamedTuple):
         another.
     length : int
         Numbers in a strip, of whole pixels of the batch.
+    lines : array of int64, shape (strips,)
+        Row of the padded image that each strip begins in.
     """
 
     size: Pair
     rows: numpy.ndarray
     starts: numpy.ndarray
     length: int
+    lines: numpy.ndarray
 
 
 @functools.lru_cache(maxsize=256)
@@ -76,8 +79,9 @@ def strips(
     while pixels > 1 and pixels * batch > columns:
         pixels //= next(n for n in range(2, pixels + 1) if pixels % n == 0)
     first = numpy.arange(0, positions[0] * positions[1], pixels)
-    starts = (first // positions[1] * sh * width + first % positions[1] * sw) * batch
-    return Strips(size, rows, starts, pixels * batch)
+    lines = first // positions[1] * sh
+    starts = (lines * width + first % positions[1] * sw) * batch
+    return Strips(size, rows, starts, pixels * batch, lines)
 
 
 def feature_major(x: numpy.ndarray) -> numpy.ndarray:
