@@ -19,19 +19,17 @@ from vdcore.backends.images import (
     batch_major,
     feature_major,
     multiply,
+    padded_strips,
+    planned,
     spread,
-    strips,
 )
 from vdcore.backends.jit import jit
 from vdcore.backends.posterior import finish_gradients, limit, posterior
 from vdcore.backends.product import LANES, ROWS, scattered_product
 from vdcore.backends.team import parallel_for, team
-from vdcore.windows import Pair, Window
+from vdcore.windows import Window
 
 MIN_BATCH = LANES  # smaller batches are left to NumPy
-# Numbers of the image that blocks of channels share before they go on to its next
-# strips: with their squares they stay in a second-level cache of 1 MiB.
-PANEL = 2**17
 BLOCKS = 3  # blocks of rows of the weights' gradient that share a strip
 PARTS = 16  # of a weights' gradient, at least, if it has so many weights
 
@@ -45,7 +43,7 @@ def forward(
 ) -> numpy.ndarray:
     """As ``kernels.convolution_forward``."""
     x = feature_major(x)
-    plan, image = _padded(x, window, W.shape[1])
+    plan, image = padded_strips(x, window, W.shape[1])
     y = _output(plan, x, W, window)
     blocks, panel, parts = _partition(plan, len(W) // groups, groups)
     _forward(
@@ -68,7 +66,7 @@ def noisy_forward(
     """As ``kernels.vd_convolution_forward``; `noise` may become the residual."""
     x, noise = feature_major(x), numpy.require(feature_major(noise), requirements="W")
     means, variances = posterior(_matrix(theta), _matrix(log_sigma2), threshold)
-    plan, image = _padded(x, window, theta.shape[1])
+    plan, image = padded_strips(x, window, theta.shape[1])
     y = _output(plan, x, theta, window)
     blocks, panel, parts = _partition(plan, len(theta) // groups, groups)
     _noisy_forward(
@@ -89,7 +87,7 @@ def backward(
 ) -> tuple[numpy.ndarray | None, numpy.ndarray, numpy.ndarray]:
     """As ``kernels.convolution_backward``."""
     gy, x = feature_major(gy), feature_major(x)
-    plan, image = _padded(x, window, W.shape[1])
+    plan, image = padded_strips(x, window, W.shape[1])
     gW = _weight_gradient(gy, image, plan, W, groups)
     gb = _sums(gy)
     if not need_x:
@@ -118,7 +116,7 @@ def noisy_backward(
     """As ``kernels.vd_convolution_backward``."""
     gy, x = feature_major(gy), feature_major(x)
     gvariance = multiply(gy, feature_major(residual))
-    plan, image = _padded(x, window, theta.shape[1])
+    plan, image = padded_strips(x, window, theta.shape[1])
     gtheta = _weight_gradient(gy, image, plan, theta, groups)
     squares = multiply(image, image)
     glog_sigma2 = _weight_gradient(gvariance, squares, plan, theta, groups)
@@ -157,22 +155,6 @@ def _sums(gy: numpy.ndarray) -> numpy.ndarray:
     return gy.reshape(len(gy), -1).sum(axis=1)
 
 
-def _plan(window: Window, channels: int, positions: Pair, batch: int) -> Strips:
-    """Strips short enough for what they meet to stay in the cache."""
-    seen = PANEL // (channels * window.size[0]) - (window.extent[1] - 1) * batch
-    columns = min(max(seen, 4 * LANES), COLUMNS)
-    return strips(window, channels, positions, batch, columns)
-
-
-def _padded(
-    x: numpy.ndarray, window: Window, channels: int
-) -> tuple[Strips, numpy.ndarray]:
-    """The strips of a convolution, and its padded input."""
-    _, height, width, batch = x.shape
-    plan = _plan(window, channels, window.positions((height, width)), batch)
-    return plan, spread(x, plan.size, window.pad)
-
-
 def _turned_round(
     gy: numpy.ndarray, x: numpy.ndarray, window: Window, W: numpy.ndarray, groups: int
 ) -> tuple[Strips, numpy.ndarray, numpy.ndarray]:
@@ -185,7 +167,7 @@ def _turned_round(
     (top, left), (rows, columns) = window.pad, window.extent
     moved = Window(window.size, dilate=window.dilate)
     channels = len(W) // groups
-    plan = _plan(moved, channels, (height, width), batch)
+    plan = planned(moved, channels, (height, width), batch)
     first = (rows - 1 - top, columns - 1 - left)
     slopes = spread(gy, plan.size, first, window.stride)
     by_row = plan.rows.reshape(channels, *window.size).transpose(1, 0, 2).reshape(-1)

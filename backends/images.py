@@ -18,6 +18,10 @@ from vdcore.backends.jit import jit
 from vdcore.backends.team import parallel_for, team
 from vdcore.windows import Pair, Window
 
+# Numbers of the image that blocks of channels share before they go on to its next
+# strips: with their squares they stay in a second-level cache of 1 MiB.
+PANEL = 2**17
+SHORTEST = 64  # fill the registers of a product; a batch may have more
 COLUMNS = 1024  # numbers in a strip, at most, unless one pixel of the batch has more
 
 
@@ -144,6 +148,22 @@ def _spread_channel(x, first, step, image, channel):
                 place = first[1] + column * step[1]
                 if 0 <= place < len(places):
                     places[place] = pixels[column]
+
+
+def planned(window: Window, channels: int, positions: Pair, batch: int) -> Strips:
+    """Strips short enough for what they meet to stay in the cache."""
+    seen = PANEL // (channels * window.size[0]) - (window.extent[1] - 1) * batch
+    columns = min(max(seen, SHORTEST), COLUMNS)
+    return strips(window, channels, positions, batch, columns)
+
+
+def padded_strips(
+    x: numpy.ndarray, window: Window, channels: int
+) -> tuple[Strips, numpy.ndarray]:
+    """The strips of a convolution, and its padded input."""
+    _, height, width, batch = x.shape
+    plan = planned(window, channels, window.positions((height, width)), batch)
+    return plan, spread(x, plan.size, window.pad)
 
 
 def multiply(x: numpy.ndarray, y: numpy.ndarray) -> numpy.ndarray:

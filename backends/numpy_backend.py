@@ -23,6 +23,7 @@ if COMPILED:
         activation,
         convolution,
         elementwise,
+        masked_convolution,
         masked_linear,
         noisy_linear,
         normalization,
@@ -215,10 +216,15 @@ def convolution_backward(gy, x, W, window, groups, need_x):
 
 @kernels.vd_convolution_forward.override("numpy")
 def vd_convolution_forward(x, theta, log_sigma2, b, noise, threshold, window, groups):
-    """Take float32."""
+    """Take float32; over the kept weights alone once masks have left few."""
     arguments = (x, theta, log_sigma2, b, noise, threshold, window, groups)
     if not _convolvable(x, theta, log_sigma2, noise):
         return kernels.vd_convolution_forward.generic(*arguments)
+    kept = _kept_weights(_matrix(theta), _matrix(log_sigma2), threshold)
+    if kept is not None:
+        return masked_convolution.forward(
+            kept, x, theta.shape, b, noise, window, groups
+        )
     return convolution.noisy_forward(*arguments)
 
 
@@ -226,11 +232,20 @@ def vd_convolution_forward(x, theta, log_sigma2, b, noise, threshold, window, gr
 def vd_convolution_backward(
     gy, x, theta, log_sigma2, residual, threshold, window, groups, need_x
 ):
-    """Take float32."""
+    """Take float32; over the kept weights alone once masks have left few."""
     arguments = (gy, x, theta, log_sigma2, residual, threshold, window, groups, need_x)
     if not _convolvable(x, theta, log_sigma2, gy, residual):
         return kernels.vd_convolution_backward.generic(*arguments)
+    kept = _kept_weights(_matrix(theta), _matrix(log_sigma2), threshold)
+    if kept is not None:
+        return masked_convolution.backward(
+            kept, gy, x, theta.shape, residual, window, groups, need_x
+        )
     return convolution.noisy_backward(*arguments)
+
+
+def _matrix(weights):
+    return weights.reshape(len(weights), -1)
 
 
 def _convolvable(x, W, *others):

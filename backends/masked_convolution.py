@@ -1,0 +1,192 @@
+"""The noisy convolution with masks, computed from the weights that are left.
+
+As in :mod:`vdcore.backends.masked_linear`: each kept weight meets whole strips of
+pixels, and what all weights of an output channel add to a strip stays in the cache.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy
+
+from vdcore.backends.elementwise import EPS, HALF, f
+from vdcore.backends.images import (
+    Strips,
+    batch_major,
+    feature_major,
+    multiply,
+    padded_strips,
+    spread,
+)
+from vdcore.backends.jit import jit
+from vdcore.backends.masked_linear import Kept
+from vdcore.backends.team import parallel_for, team
+from vdcore.windows import Window
+
+
+def forward(
+    kept: Kept,
+    x: numpy.ndarray,
+    shape: tuple[int, ...],
+    b: numpy.ndarray | None,
+    noise: numpy.ndarray,
+    window: Window,
+    groups: int,
+) -> tuple[numpy.ndarray, numpy.ndarray]:
+    """As ``kernels.vd_convolution_forward``; `noise` may become the residual.
+
+    `shape` is that of the weights.
+    """
+    noise = numpy.require(feature_major(noise), requirements="W")
+    plan, image = padded_strips(feature_major(x), window, shape[1])
+    y = numpy.empty_like(noise)
+    if b is None:
+        b = numpy.zeros(len(y), y.dtype)
+    _forward(
+        team(len(y)), kept.indptr, _places(kept, plan, image, groups), kept.theta,
+        kept.sigma2, image.reshape(-1), b, plan.starts, plan.length,
+        noise.reshape(len(y), -1), y.reshape(len(y), -1),
+    )  # fmt: skip
+    return batch_major(y), batch_major(noise)
+
+
+def backward(
+    kept: Kept,
+    gy: numpy.ndarray,
+    x: numpy.ndarray,
+    shape: tuple[int, ...],
+    residual: numpy.ndarray,
+    window: Window,
+    groups: int,
+    need_x: bool,
+) -> tuple[numpy.ndarray | None, numpy.ndarray, numpy.ndarray, numpy.ndarray]:
+    """As ``kernels.vd_convolution_backward``; `shape` is that of the weights."""
+    gy, x = feature_major(gy), feature_major(x)
+    slopes, variance_slopes = (
+        a.reshape(len(gy), -1) for a in (gy, multiply(gy, feature_major(residual)))
+    )
+    plan, image = padded_strips(x, window, shape[1])
+    places = _places(kept, plan, image, groups)
+    gtheta, glog_sigma2 = numpy.zeros((2, len(gy), plan.rows.size), gy.dtype)
+    _backward_weights(
+        team(len(gy)), kept.indptr, kept.columns, places, kept.sigma2,
+        image.reshape(-1), plan.starts, plan.length, slopes, variance_slopes, gtheta,
+        glog_sigma2,
+    )  # fmt: skip
+    gradients = gtheta.reshape(shape), glog_sigma2.reshape(shape), slopes.sum(axis=1)
+    if not need_x:
+        return None, *gradients
+    # By input channel: each is written by one thread.
+    plane = image[0].size
+    order = numpy.argsort(places // plane, kind="stable")
+    units = numpy.repeat(numpy.arange(len(gy)), numpy.diff(kept.indptr))
+    gimage = numpy.empty_like(image)
+    _backward_input(
+        team(len(image)), numpy.searchsorted(places[order] // plane, range(len(x) + 1)),
+        units[order], places[order] % plane, kept.theta[order], kept.sigma2[order],
+        image.reshape(len(x), -1), plan.starts, plan.length, slopes, variance_slopes,
+        gimage.reshape(len(x), -1),
+    )  # fmt: skip
+    (top, left), (_, height, width, _) = window.pad, x.shape
+    return batch_major(spread(gimage, (height, width), (-top, -left))), *gradients
+
+
+def _places(
+    kept: Kept, plan: Strips, image: numpy.ndarray, groups: int
+) -> numpy.ndarray:
+    """Where in the padded input the kept weights meet the first strip."""
+    outputs = len(kept.indptr) - 1
+    first = numpy.arange(outputs) * groups // outputs * (image.size // groups)
+    return plan.rows[kept.columns] + numpy.repeat(first, numpy.diff(kept.indptr))
+
+
+@jit()
+def _forward(
+    board, indptr, places, theta, sigma2, image, b, starts, length, noise, y
+):  # fmt: skip
+    arguments = (indptr, places, theta, sigma2, image, b, starts, length, noise, y)
+    parallel_for(board, len(y), _forward_unit, arguments)
+
+
+@jit()
+def _forward_unit(
+    indptr, places, theta, sigma2, image, b, starts, length, noise, y, unit
+):  # fmt: skip
+    variance = numpy.empty(length, numpy.float32)
+    for strip in range(len(starts)):
+        mean = y[unit, strip * length : (strip + 1) * length]
+        draws = noise[unit, strip * length : (strip + 1) * length]
+        mean[:] = b[unit]
+        variance[:] = EPS
+        for q in range(indptr[unit], indptr[unit + 1]):
+            start = starts[strip] + places[q]
+            row, w, s = image[start : start + length], theta[q], sigma2[q]
+            for j in range(mean.size):
+                mean[j] += w * row[j]
+                variance[j] += s * row[j] * row[j]
+        for j in range(mean.size):
+            std = math.sqrt(variance[j])
+            mean[j] += std * draws[j]
+            draws[j] *= HALF / std
+
+
+@jit()
+def _backward_weights(
+    board, indptr, columns, places, sigma2, image, starts, length, gy, gvariance,
+    gtheta, glog_sigma2,
+):  # fmt: skip
+    arguments = (
+        indptr, columns, places, sigma2, image, starts, length, gy, gvariance, gtheta,
+        glog_sigma2,
+    )  # fmt: skip
+    parallel_for(board, len(gy), _backward_weights_unit, arguments)
+
+
+@jit()
+def _backward_weights_unit(
+    indptr, columns, places, sigma2, image, starts, length, gy, gvariance, gtheta,
+    glog_sigma2, unit,
+):  # fmt: skip
+    for strip in range(len(starts)):
+        gm = gy[unit, strip * length : (strip + 1) * length]
+        gv = gvariance[unit, strip * length : (strip + 1) * length]
+        for q in range(indptr[unit], indptr[unit + 1]):
+            start = starts[strip] + places[q]
+            row = image[start : start + length]
+            by_mean, by_variance = f(0), f(0)
+            for j in range(row.size):
+                by_mean += gm[j] * row[j]
+                by_variance += gv[j] * row[j] * row[j]
+            gtheta[unit, columns[q]] += by_mean
+            glog_sigma2[unit, columns[q]] += by_variance * sigma2[q]
+
+
+@jit()
+def _backward_input(
+    board, indptr, units, places, theta, sigma2, image, starts, length, gy, gvariance,
+    gimage,
+):  # fmt: skip
+    arguments = (
+        indptr, units, places, theta, sigma2, image, starts, length, gy, gvariance,
+        gimage,
+    )  # fmt: skip
+    parallel_for(board, len(gimage), _backward_input_channel, arguments)
+
+
+@jit()
+def _backward_input_channel(
+    indptr, units, places, theta, sigma2, image, starts, length, gy, gvariance, gimage,
+    channel,
+):  # fmt: skip
+    gimage[channel] = f(0)
+    for strip in range(len(starts)):
+        for q in range(indptr[channel], indptr[channel + 1]):
+            start = starts[strip] + places[q]
+            target = gimage[channel, start : start + length]
+            row = image[channel, start : start + length]
+            gm = gy[units[q], strip * length : (strip + 1) * length]
+            gv = gvariance[units[q], strip * length : (strip + 1) * length]
+            w, s = theta[q], f(2) * sigma2[q]
+            for j in range(row.size):
+                target[j] += gm[j] * w + gv[j] * row[j] * s
