@@ -151,3 +151,54 @@ def test_a_link_that_forgets_super_init(base):
         Forgetful(scoped=True)
     with pytest.raises(RuntimeError, match=expected):
         list(Forgetful(scoped=False).params())
+
+
+class Counter(Link):
+    def __init__(self):
+        super().__init__()
+        self.add_persistent("mean", numpy.zeros(2, numpy.float32))
+        self.count = 0
+        self.register_persistent("count")
+
+
+def test_persistents_are_saved_with_the_parameters(tmp_path):
+    chain, other = (vdcore.ChainList(Counter()) for _ in range(2))
+    chain[0].mean = numpy.asarray([1, 2], numpy.float32)
+    chain[0].count = 5
+    serializers.save_npz(tmp_path / "chain.npz", chain)
+    with numpy.load(tmp_path / "chain.npz") as file:
+        assert sorted(file) == ["0/count", "0/mean"]
+    serializers.load_npz(tmp_path / "chain.npz", other)
+    assert other[0].mean.tolist() == [1, 2]
+    assert other[0].count == 5
+    assert list(other.params()) == []
+
+
+def test_a_file_that_does_not_fit_leaves_persistents(tmp_path):
+    chain = vdcore.ChainList(Counter())
+    numpy.savez(tmp_path / "a.npz", **{"0/count": 3, "0/mean": numpy.ones(2)})
+    with pytest.raises(serializers.FileFormatError, match="'0/mean' must be float32"):
+        serializers.load_npz(tmp_path / "a.npz", chain)
+    assert chain[0].count == 0
+    assert chain[0].mean.tolist() == [0, 0]
+
+
+def test_persistents_move_and_are_copied(library):
+    link = Counter()
+    link.mean = library.asarray(numpy.ones(2, numpy.float32))
+    other = link.copy()
+    assert vdcore.ChainList(link).to_cpu()[0] is link
+    assert type(link.mean) is numpy.ndarray
+    assert link.count == 0
+    other.mean = other.mean + 1
+    assert link.mean.tolist() == [1, 1]
+
+
+def test_names_of_persistents():
+    link = Counter()
+    link.register_persistent("count")  # again changes nothing
+    assert link._persistent_names == ["mean", "count"]
+    with pytest.raises(AttributeError, match="add_persistent: Counter has an attr"):
+        link.add_persistent("count", 3)
+    with pytest.raises(AttributeError, match="register_persistent: Counter has no"):
+        link.register_persistent("missing")
