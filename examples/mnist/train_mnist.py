@@ -1,4 +1,4 @@
-"""Train LeNet-300-100 on MNIST by sparse variational dropout, prune it, run it sparse.
+"""Train LeNet-300-100 or LeNet-5 on MNIST by sparse variational dropout, prune it, run it sparse.
 
     VDCORE_DATASET_ROOT=/data python examples/mnist/train_mnist.py -o result/mnist
 
@@ -13,6 +13,7 @@ import argparse
 import math
 import sys
 from pathlib import Path
+from typing import Any
 
 from net import MODELS
 
@@ -88,6 +89,11 @@ def parse_args():
         "that wrote it",
     )
     add("--model", default="lenet300100", choices=MODELS, help="network")
+    add(
+        "--relu-after-convolutions",
+        action="store_true",
+        help="rectifiers after the convolutions of lenet5 too, as the paper's code has",
+    )
     add("--dataset", default="mnist", choices=DATASETS, help="images")
     add("--seed", type=int, default=0, help="of all random numbers")
     add(
@@ -141,7 +147,10 @@ def parse_args():
         help="at the end, train the means alone: no KL, the noise as it is",
     )
     add("--threshold", type=float, default=3.0, help="on log alpha")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.relu_after_convolutions and MODELS[args.model] is not MODELS["lenet5"]:
+        parser.error("--relu-after-convolutions goes with --model lenet5")
+    return args
 
 
 def too_short(args):
@@ -162,7 +171,8 @@ def too_short(args):
 
 def load_data(args):
     """Training and test set, scaled to [0, 1) and centred on the training mean."""
-    train, test = DATASETS[args.dataset](scale=255 / 256)
+    ndim = MODELS[args.model].ndim
+    train, test = DATASETS[args.dataset](ndim=ndim, scale=255 / 256)
     if args.validation:
         train, test = datasets.split_dataset_random(
             train, len(train) - args.validation, seed=args.split
@@ -175,12 +185,14 @@ def load_data(args):
 
 
 def build_model(args, num_examples):
-    plain, variational = MODELS[args.model]
-    initialW = initializers.Normal(args.init_std)
+    chosen = MODELS[args.model]
+    options: dict[str, Any] = {"initialW": initializers.Normal(args.init_std)}
+    if args.relu_after_convolutions:
+        options["relu_after_convolutions"] = True
     if args.dense:
-        return plain(initialW)
-    model = variational(
-        initialW=initialW,
+        return chosen.plain(**options)
+    model = chosen.variational(
+        **options,
         num_examples=num_examples,
         warm_up=0,
         variational={"kl": args.kl, "loga_threshold": args.threshold},
