@@ -5,14 +5,18 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any, NoReturn
 
 import numpy
 
-from vdcore.backends.sparse_file import check_sequence, save_layers
-from vdcore.backends.sparse_layer import Layer
+from vdcore.backends.sparse_file import save_layers
+from vdcore.backends.sparse_images import Convolution
+from vdcore.backends.sparse_layer import Shape, Stage, WeightedStage, pruned
 from vdcore.backends.sparse_runtime import network
+from vdcore.backends.sparse_sequence import check_order, input_shape, shapes
+from vdcore.backends.sparse_shrink import architecture, shrink
 from vdcore.backends.threads import thread_count
 
 
@@ -24,30 +28,45 @@ class SparseModel:
 
     Parameters
     ----------
-    layers : iterable of Layer
+    layers : iterable of Stage
+        See :mod:`vdcore.backends.sparse_layer`.
+    in_shape : tuple of int, optional
+        Shape of one example, (channels, height, width) for images. Default: as many
+        numbers as the first layer takes, if that is an affine one.
     batch_size : int
         The batch size to be fastest at: it decides whether a layer with many weights
         left is computed as a dense one. Any other size gives the same answers.
     threads : int, optional
         How many share the rows of a large batch. Default: ``VDCORE_NUM_THREADS``, or
         one a core.
+    formats : str or sequence of str, optional
+        How to compute all layers, or each: see the attribute. Default the fastest, by
+        measured costs. "dense" is the smaller dense network that pruning has left.
 
     Attributes
     ----------
-    layers : tuple of Layer
+    layers : tuple of Stage
         As stored: scipy.sparse matrices or arrays, float32.
+    shrunk : tuple of Stage
+        What is computed: `layers` without the channels and units that do nothing, with
+        CSR weights; see :func:`vdcore.backends.sparse_shrink.shrink`.
+    in_shape, out_shape : tuple of int
+        Of one example.
     in_size, out_size : int
+        Numbers of one example.
     formats : list of str
         How each layer is computed: "compiled" (from its kept weights), "csr" (likewise,
-        by SciPy) or "dense".
+        by SciPy) or "dense"; "" for those without weights.
     """
 
     def __init__(
         self,
-        layers: Iterable[Layer],
+        layers: Iterable[Stage],
+        in_shape: Shape | None = None,
         *,
         batch_size: int = 16,
         threads: int | None = None,
+        formats: str | Sequence[str] | None = None,
     ) -> None:
         threads = thread_count() if threads is None else threads
         for argument, number in (("batch_size", batch_size), ("threads", threads)):
@@ -58,30 +77,41 @@ class SparseModel:
                 )
                 raise ValueError(message)
         self.layers = tuple(layers)
-        check_sequence(self.layers)
-        self.in_size = self.layers[0].W.shape[1]
-        self.out_size = self.layers[-1].W.shape[0]
-        self._network, self.formats = network(self.layers, batch_size, threads)
+        check_order(self.layers)
+        in_shape = input_shape(self.layers) if in_shape is None else tuple(in_shape)
+        if in_shape is None:
+            message = (
+                "SparseModel: `in_shape` must be given where the first layer takes "
+                "images, got None; pass the shape of one example, such as (1, 28, 28)"
+            )
+            raise ValueError(message)
+        self.in_shape = in_shape
+        self.out_shape = shapes(self.layers, in_shape)[-1]
+        self.in_size, self.out_size = map(math.prod, (in_shape, self.out_shape))
+        self.shrunk = tuple(shrink(self.layers, in_shape))
+        self._network, self.formats = network(
+            self.shrunk, in_shape, batch_size, threads, formats
+        )
 
     def predict(self, x: numpy.ndarray) -> numpy.ndarray:
         """Compute the outputs for a batch of examples.
 
         Parameters
         ----------
-        x : numpy.ndarray of float32, shape (batch, ...)
-            Trailing axes are flattened; they hold `in_size` numbers together. Inputs
-            without weights left are not read.
+        x : numpy.ndarray of float32, shape (batch, *in_shape)
+            Or (batch, in_size). Models that take feature vectors flatten all trailing
+            axes. Inputs without weights left need not be read.
 
         Returns
         -------
-        numpy.ndarray of float32, shape (batch, out_size)
+        numpy.ndarray of float32, shape (batch, *out_shape)
 
         Raises
         ------
         TypeError
             If `x` is not a NumPy array of float32.
         ValueError
-            If an example does not hold `in_size` numbers.
+            If an example has another shape.
         RuntimeError
             If `x` is traced: there are no gradients.
         """
@@ -93,13 +123,28 @@ class SparseModel:
             or not (x.flags.c_contiguous and x.flags.aligned)
         ):
             x = self._checked(x)
-        return self._network(x)
+        y = self._network(x)
+        return y if len(self.out_shape) == 1 else y.reshape(len(y), *self.out_shape)
 
     __call__ = predict
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to a ``.npz`` file, replacing it only when all is written."""
-        save_layers(path, self.layers)
+        save_layers(path, self.layers, self.in_shape)
+
+    def smaller(self, **options: Any) -> SparseModel:
+        """The network of the channels and units that are left, as one of its own.
+
+        Its file is smaller, and its layers' dense shapes are. ``**options`` are those
+        of the class.
+        """
+        layers = [
+            pruned(replace(layer, W=layer.W.toarray()), layer.W.toarray() != 0)
+            if isinstance(layer, WeightedStage)
+            else layer
+            for layer in self.shrunk
+        ]
+        return SparseModel(layers, self.in_shape, **options)
 
     @property
     def nbytes(self) -> int:
@@ -107,21 +152,32 @@ class SparseModel:
         return sum(layer.nbytes for layer in self.layers)
 
     def summary(self) -> str:
-        """A table of the layers: how stored and computed, weights kept, bytes."""
+        """A table of the layers: how stored and computed, weights kept, bytes.
+
+        "left" is the shape without the channels and units that do nothing. The last
+        line is that of :func:`vdcore.backends.sparse_shrink.architecture`.
+        """
         rows = [
             (
                 layer.name,
                 "csr" if layer.is_sparse else "dense",
                 form,
-                "x".join(map(str, layer.W.shape)),
+                _shape(layer),
+                _shape(left),
                 *_counts(layer.kept, layer.size, layer.nbytes),
             )
-            for layer, form in zip(self.layers, self.formats, strict=True)
+            for layer, left, form in zip(
+                self.layers, self.shrunk, self.formats, strict=True
+            )
+            if isinstance(layer, WeightedStage)
         ]
         kept = sum(layer.kept for layer in self.layers)
         total = sum(layer.size for layer in self.layers)
-        rows.append(("total", "", "", "", *_counts(kept, total, self.nbytes)))
-        head = ("layer", "stored", "computed", "shape", "weights", "zeros %", "bytes")
+        rows.append(("total", "", "", "", "", *_counts(kept, total, self.nbytes)))
+        head = (
+            *("layer", "stored", "computed", "shape", "left"),
+            *("weights", "zeros %", "bytes"),
+        )
         widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
         lines = [
             "  ".join(
@@ -130,7 +186,8 @@ class SparseModel:
             )
             for row in (head, *rows)
         ]
-        return "\n".join(lines)
+        whole, left = architecture(self.layers), architecture(self.shrunk, read=True)
+        return "\n".join([*lines, f"architecture {whole}, left {left}"])
 
     def _checked(self, x: Any) -> numpy.ndarray:
         """`x` as the network takes it, or the error that says why it cannot be."""
@@ -142,14 +199,31 @@ class SparseModel:
                 "`x.astype(numpy.float32)`, scaled as the training data was"
             )
             raise TypeError(message)
-        if x.ndim < 2 or math.prod(x.shape[1:]) != self.in_size:
+        if not self._fits(x.shape):
+            shape = ", ".join(map(str, self.in_shape))
             message = (
-                f"SparseModel: `x` must have shape (batch, {self.in_size}), or hold "
+                f"SparseModel: `x` must have shape (batch, {shape}), or hold "
                 f"{self.in_size} numbers an example; got {x.shape}"
             )
+            if len(self.in_shape) > 1:
+                message += "; images are (channels, height, width)"
             raise ValueError(message)
         flat = numpy.asarray(x).reshape(len(x), self.in_size)
         return numpy.require(flat, requirements=["C", "A"])
+
+    def _fits(self, shape: Shape) -> bool:
+        """Whether an input of this shape holds examples."""
+        if len(self.in_shape) > 1:  # other axes might be in another order
+            return shape[1:] in (self.in_shape, (self.in_size,))
+        return len(shape) > 1 and math.prod(shape[1:]) == self.in_size
+
+
+def _shape(layer: Any) -> str:
+    """Output by input units, or output by input channels by rows by columns."""
+    sizes = layer.W.shape
+    if isinstance(layer, Convolution):
+        sizes = (sizes[0], layer.in_channels // layer.groups, *layer.window.size)
+    return "x".join(map(str, sizes))
 
 
 def _counts(kept: int, total: int, nbytes: int) -> tuple[str, str, str]:

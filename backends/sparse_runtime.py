@@ -1,4 +1,4 @@
-"""Run the layers of a sparse model: compiled, or by the products of NumPy and SciPy.
+"""Choose how each layer of a sparse model is run, and join what runs them.
 
 An executor is given consecutive layers, as ``shrink`` returns them, and the shape of
 one example before the first, and makes a function from examples to examples: both
@@ -9,27 +9,39 @@ are never None, and one group.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
 from itertools import groupby
 
 import numpy
 
 from vdcore.backends.jit import numba_or_none
-from vdcore.backends.sparse_layer import ACTIVATIONS, Layer, activate
-from vdcore.backends.sparse_shrink import shrink
+from vdcore.backends.sparse_layer import (
+    ACTIVATIONS,
+    Activation,
+    Layer,
+    Shape,
+    Stage,
+    WeightedStage,
+)
+from vdcore.backends.sparse_products import Network, dense_rows, feature_major
+from vdcore.backends.sparse_sequence import shapes
 
-Network = Callable[[numpy.ndarray], numpy.ndarray]  # what executors make
+# How a layer with weights may be computed: from those kept, compiled or by SciPy, or
+# from all of them.
+FORMATS = ("compiled", "csr", "dense")
 
-# Nanoseconds that one weight takes for a whole batch, and how many more a dense product
-# takes than a sparse one however small they are (next to compiled layers it parts a run
-# of them). From `benchmarks/sparse_inference.py --break-even`, two AVX-512 cores.
-BATCH_SIZES = (1, 16, 128, 1024)
+# Nanoseconds that one weight takes for so many numbers: examples, or positions of a
+# window in all examples. From `benchmarks/sparse_inference.py --break-even`, two
+# AVX-512 cores.
+NUMBERS = (1, 16, 128, 1024)
 WEIGHT_TIMES = {
     "dense": (0.06, 0.28, 1.6, 12.0),
     "compiled": (0.4, 1.0, 4.4, 20.0),
     "csr": (0.5, 3.8, 17.0, 115.0),
 }
-DENSE_CALL = {"compiled": 4000.0, "csr": -2000.0}
+# Nanoseconds that a layer takes besides. A dense one parts a run of compiled ones.
+CALL_TIMES = {"dense": 4000.0, "compiled": 0.0, "csr": 6000.0}
 
 # Weights times examples; less work is done before a second thread has started.
 PARALLEL_FROM = 6_000_000
@@ -37,49 +49,105 @@ BLOCK = 32  # examples that the compiled kernel takes at a time
 
 
 def network(
-    layers: Sequence[Layer], batch_size: int, threads: int
+    layers: Sequence[Stage],
+    in_shape: Shape,
+    batch_size: int,
+    threads: int,
+    formats: str | Sequence[str] | None = None,
 ) -> tuple[Network, list[str]]:
-    """The function that computes `layers`, and how it computes each of them.
+    """The function that computes shrunk layers, and how it computes each of them.
 
     Parameters
     ----------
-    layers : sequence of Layer
+    layers : sequence of Stage
+        As :func:`vdcore.backends.sparse_shrink.shrink` returns them.
+    in_shape : tuple of int
+        Shape of one example.
     batch_size : int
         The batch size to be fastest at.
     threads : int
         How many share the rows of a large batch, where the code is compiled.
+    formats : str or sequence of str, optional
+        One of :data:`FORMATS` for all layers with weights, or for each layer. Default
+        the one that takes least time, by the tables of this module.
 
     Returns
     -------
     function : callable
         From x, float32, C-contiguous, shape (batch, in_size), to (batch, out_size).
     formats : list of str
-        "compiled", "csr" or "dense" for each layer.
+        One of :data:`FORMATS` for each layer, "" for those without weights.
     """
-    layers = shrink(layers)
-    sparse = "csr" if numba_or_none() is None else "compiled"
-    formats = [
-        "dense" if dense_is_faster(layer, sparse, batch_size) else sparse
-        for layer in layers
-    ]
-    if sparse == "csr":
-        return scipy_network(layers, formats), formats
+    _, *after = shapes(layers, in_shape)
+    chosen = _formats(layers, after, batch_size, formats)
+    kinds = ["compiled" if form == "compiled" else "products" for form in chosen]
     parts: list[Network] = []
-    for form, group in groupby(zip(formats, layers, strict=True), lambda pair: pair[0]):
-        members = [layer for _, layer in group]
-        if form == "dense":
-            parts += map(dense_layer, members)
-        else:
+    for kind, group in groupby(range(len(layers)), kinds.__getitem__):
+        numbers = list(group)
+        members = [layers[k] for k in numbers]
+        if kind == "compiled":
             parts.append(compiled_layers(members, threads))
-    return (parts[0] if len(parts) == 1 else _chained(parts)), formats
+            continue
+        forms = [chosen[k] for k in numbers]
+        vectors = all(isinstance(layer, Layer | Activation) for layer in members)
+        if vectors and "csr" not in forms:
+            parts.append(dense_rows(members))
+        else:
+            parts.append(feature_major(members, forms, [in_shape, *after][numbers[0]]))
+    return (parts[0] if len(parts) == 1 else _chained(parts)), chosen
 
 
-def dense_is_faster(layer: Layer, sparse: str, batch_size: int) -> bool:
-    """Whether all weights of `layer` take less time than those kept, by the format."""
-    sizes = numpy.asarray(BATCH_SIZES)
-    nearest = int(numpy.abs(numpy.log(batch_size / sizes)).argmin())
-    dense = DENSE_CALL[sparse] + layer.size * WEIGHT_TIMES["dense"][nearest]
-    return dense < layer.kept * WEIGHT_TIMES[sparse][nearest]
+def _formats(
+    layers: Sequence[Stage],
+    after: Sequence[Shape],
+    batch_size: int,
+    asked: str | Sequence[str] | None,
+) -> list[str]:
+    if asked is None:
+        return [
+            fastest_format(layer, batch_size * math.prod(shape[1:]))
+            for layer, shape in zip(layers, after, strict=True)
+        ]
+    if isinstance(asked, str):
+        asked = [asked if isinstance(x, WeightedStage) else "" for x in layers]
+    if len(asked) != len(layers):
+        message = (
+            f"SparseModel: `formats` must be one of {FORMATS}, or one for each of the "
+            f"{len(layers)} layers, got {len(asked)} of them"
+        )
+        raise ValueError(message)
+    for layer, form in zip(layers, asked, strict=True):
+        allowed = available_formats(layer)
+        if form not in allowed:
+            message = (
+                f"SparseModel: `formats` of layer `{layer.name}` must be one of "
+                f"{allowed} here, got {form!r}"
+            )
+            raise ValueError(message)
+    return list(asked)
+
+
+def available_formats(layer: Stage) -> tuple[str, ...]:
+    """How a layer can be computed here, of :data:`FORMATS`."""
+    if not isinstance(layer, WeightedStage):
+        return ("",)
+    compiled = isinstance(layer, Layer) and numba_or_none() is not None
+    return FORMATS if compiled else FORMATS[1:]
+
+
+def fastest_format(layer: Stage, numbers: int) -> str:
+    """The format that takes least time for so many numbers an output."""
+    allowed = available_formats(layer)
+    if not isinstance(layer, WeightedStage):
+        return allowed[0]
+    nearest = int(numpy.abs(numpy.log(numbers / numpy.asarray(NUMBERS))).argmin())
+    scale = max(1.0, numbers / NUMBERS[-1])
+
+    def time(form: str) -> float:
+        weights = layer.size if form == "dense" else layer.kept
+        return CALL_TIMES[form] + weights * WEIGHT_TIMES[form][nearest] * scale
+
+    return min(allowed, key=time)
 
 
 def _chained(parts: list[Network]) -> Network:
@@ -87,43 +155,6 @@ def _chained(parts: list[Network]) -> Network:
         for part in parts:
             x = part(x)
         return x
-
-    return run
-
-
-def dense_layer(layer: Layer) -> Network:
-    """One layer by a product with all its weights."""
-    W = numpy.ascontiguousarray(layer.W.toarray().T)
-
-    def run(x: numpy.ndarray) -> numpy.ndarray:
-        h = x @ W
-        h += layer.b
-        activate(h, layer.activation, axis=1)
-        return h
-
-    return run
-
-
-def scipy_network(layers: Sequence[Layer], formats: Sequence[str]) -> Network:
-    """All layers by products of SciPy ("csr") and NumPy ("dense").
-
-    Activations are feature-major, shape (features, batch), from the first product to
-    the last: half the time of products that turn them round each time.
-    """
-    read = numpy.unique(layers[0].W.indices)
-    matrices = [layers[0].W[:, read], *(layer.W for layer in layers[1:])]
-    steps = [
-        (W.toarray() if form == "dense" else W, layer.b[:, None], layer.activation)
-        for W, form, layer in zip(matrices, formats, layers, strict=True)
-    ]
-
-    def run(x: numpy.ndarray) -> numpy.ndarray:
-        h = x.T.take(read, axis=0)
-        for W, b, activation in steps:
-            h = W @ h
-            h += b
-            activate(h, activation, axis=0)
-        return numpy.ascontiguousarray(h.T)
 
     return run
 

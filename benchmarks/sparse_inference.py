@@ -169,11 +169,8 @@ def break_even(arguments) -> None:
     import numpy
 
     from vdcore.backends.sparse_layer import pruned_layer
-    from vdcore.backends.sparse_runtime import (
-        compiled_layers,
-        dense_layer,
-        scipy_network,
-    )
+    from vdcore.backends.sparse_products import dense_rows, feature_major
+    from vdcore.backends.sparse_runtime import compiled_layers
     from vdcore.backends.sparse_shrink import shrink
 
     rng = numpy.random.default_rng(0)
@@ -183,16 +180,17 @@ def break_even(arguments) -> None:
         W = rng.standard_normal((out_size, in_size), dtype=numpy.float32)
         uniform = rng.random(W.shape)
         few, many = [
-            shrink([pruned_layer("", W, uniform < density, None)])[0]
+            shrink([pruned_layer("", W, uniform < density, None)], (in_size,))[0]
             for density in (0.02, 0.2)
         ]
         for batch in BATCHES:
             x = rng.random((batch, in_size), dtype=numpy.float32)
-            cases = {"dense": partial(dense_layer(many), x)}
+            cases = {"dense": partial(dense_rows([many]), x)}
             for name, layer in (("few", few), ("many", many)):
                 compiled = compiled_layers([layer], arguments.threads)
                 cases[f"compiled {name}"] = partial(compiled, x)
-                cases[f"csr {name}"] = partial(scipy_network([layer], ["csr"]), x)
+                csr = feature_major([layer], ["csr"], (in_size,))
+                cases[f"csr {name}"] = partial(csr, x)
             timings = interleave(cases, rounds, seconds)
             times = {name: 1e9 * timing.median for name, timing in timings.items()}
             dense = times["dense"]

@@ -6,7 +6,7 @@ import pytest
 from vdcore import Chain, ChainList, Link, Parameter, Sequential, config, initializers
 from vdcore import functions as F
 from vdcore import links as L
-from vdcore.recording import record
+from vdcore.recording import Step, record
 
 LEAVES = {L.Linear: lambda link, shape: (link.out_size,)}
 
@@ -79,7 +79,7 @@ def test_sequential_and_chain_list_at_any_depth():
 def test_model_that_is_itself_a_leaf():
     link = L.Linear(3, 2)
     (step,) = record(link, LEAVES)
-    assert step == ("Linear", "/", link)
+    assert step == Step("Linear", "/", link)
 
 
 def test_runs_in_evaluation_mode():
@@ -193,8 +193,9 @@ def test_unknown_link_is_named_by_path_and_class():
         record(Sequential(L.Linear(6, 3), Sequential(F.relu, Scale())), LEAVES)
     assert str(caught.value) == (
         "to_cpu_sparse: link `/1/0` (Scale) is no link that a sparse model can run; "
-        "it can run Linear. A sparse model is a sequence of linear layers with relu, "
-        "tanh, sigmoid, softmax or flatten between them"
+        "it can run Linear. A sparse model is a sequence of linear and convolution "
+        "layers with batch normalisation, pooling, dropout, relu, tanh, sigmoid, "
+        "softmax or flatten between them"
     )
 
 

@@ -8,8 +8,8 @@ functions answer by noting themselves instead of computing.
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from vdcore.configuration import using_config
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 Shape = tuple[int, ...] | None  # of one example; None while it is not known
 Leaves = Mapping[Any, Callable[[Any, Shape], Shape]]
+Rule = Callable[..., tuple[Mapping[str, Any], Shape]]
 
 
 class Step(NamedTuple):
@@ -31,11 +32,14 @@ class Step(NamedTuple):
     path : str or None
         Path of the link, such as ``"/l1"``.
     link : Link or None
+    options : dict
+        What the function was told besides its array.
     """
 
     name: str
     path: str | None = None
     link: Link | None = None
+    options: Mapping[str, Any] = MappingProxyType({})
 
 
 def record(
@@ -82,21 +86,30 @@ def record_link(link: Link, args: tuple[Any, ...]) -> Any:
     return recording.call(link, args)
 
 
-def recordable(name: str) -> Callable[[Callable], Callable]:
-    """Decorate a function of one array that keeps its shape, or flattens it.
+def recordable(name: str, rule: Rule | None = None) -> Callable[[Callable], Callable]:
+    """Decorate a function whose first argument is an array.
 
     Called on a :class:`Recorded`, the function becomes the step `name`.
+
+    Parameters
+    ----------
+    name : str
+    rule : callable, optional
+        From the shape of one example, which may be None, and the function's other
+        arguments to the step's options and the shape of the result. Default: no
+        options, and the same shape.
     """
 
     def decorate(function: Callable) -> Callable:
         @functools.wraps(function)
-        def recorded(x: Any) -> Any:
+        def recorded(x: Any, *args: Any, **kwargs: Any) -> Any:
             if not isinstance(x, Recorded):
-                return function(x)
+                return function(x, *args, **kwargs)
             shape = x._example_shape
-            if name == "flatten" and shape is not None:
-                shape = (math.prod(shape),)
-            return x._recording.append(x, Step(name), shape)
+            if rule is None:
+                return x._recording.append(x, Step(name), shape)
+            options, shape = rule(shape, *args, **kwargs)
+            return x._recording.append(x, Step(name, options=options), shape)
 
         return recorded
 
@@ -208,6 +221,7 @@ class _Recording:
         message = (
             f"to_cpu_sparse: link `{self.paths.get(id(link), '?')}` "
             f"({type(link).__name__}) {what}. A sparse model is a sequence of linear "
-            "layers with relu, tanh, sigmoid, softmax or flatten between them"
+            "and convolution layers with batch normalisation, pooling, dropout, relu, "
+            "tanh, sigmoid, softmax or flatten between them"
         )
         raise TypeError(message)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from vdcore.arrays import Array, array_namespace, check_array, untraced
 from vdcore.autodiff import defvjp_argnums, primitive
-from vdcore.recording import recordable
+from vdcore.recording import Shape, recordable
 
 
-@recordable("flatten")
+def _flat(shape: Shape) -> tuple[dict[str, Any], Shape]:
+    return {}, None if shape is None else (math.prod(shape),)
+
+
+@recordable("flatten", _flat)
 def flatten(x: Array) -> Array:
     """Each example as one vector: ``(batch, ...)`` to ``(batch, size)``."""
     shape = tuple(x.shape)

@@ -7,6 +7,7 @@ from typing import Any
 from vdcore import kernels
 from vdcore.arrays import Array, array_namespace, check_array, untraced
 from vdcore.autodiff import defvjp_argnums, primitive
+from vdcore.recording import Shape, recordable
 from vdcore.windows import Pair, Window, window
 
 
@@ -41,6 +42,16 @@ def _max_pooling_vjp(argnums, y, args, kwargs):
 defvjp_argnums(_max_pooling, _max_pooling_vjp)
 
 
+def _max_pooling_step(
+    shape: Shape, ksize: Any, stride: Any = None, pad: Any = 0, cover_all: bool = True
+) -> tuple[dict[str, Any], Shape]:
+    name = "max_pooling_2d"
+    moved = window(name, ksize, ksize if stride is None else stride, pad)
+    options = {"window": moved, "cover_all": cover_all}
+    return options, _pooled(name, shape, moved, cover_all)
+
+
+@recordable("max_pooling_2d", _max_pooling_step)
 def max_pooling_2d(
     x: Array, ksize: Any, stride: Any = None, pad: Any = 0, cover_all: bool = True
 ) -> Array:
@@ -90,6 +101,15 @@ def _average_pooling_vjp(argnums, y, args, kwargs):
 defvjp_argnums(_average_pooling, _average_pooling_vjp)
 
 
+def _average_pooling_step(
+    shape: Shape, ksize: Any, stride: Any = None, pad: Any = 0
+) -> tuple[dict[str, Any], Shape]:
+    name = "average_pooling_2d"
+    moved = window(name, ksize, ksize if stride is None else stride, pad)
+    return {"window": moved}, _pooled(name, shape, moved, cover_all=False)
+
+
+@recordable("average_pooling_2d", _average_pooling_step)
 def average_pooling_2d(x: Array, ksize: Any, stride: Any = None, pad: Any = 0) -> Array:
     """Mean of each window that moves over images, channel by channel.
 
@@ -119,13 +139,6 @@ def _checked(
     """The window, after it has been checked against the images."""
     check_array(operation, "x", x)
     x = untraced(x)
-    shape = tuple(x.shape)
-    if len(shape) != 4 or 0 in shape:
-        message = (
-            f"{operation}: `x` must have shape (batch, channels, height, width), none "
-            f"of them 0, got {shape}"
-        )
-        raise ValueError(message)
     if not array_namespace(x).isdtype(x.dtype, "real floating"):
         message = (
             f"{operation}: `x` must hold floating-point numbers, got {x.dtype}; "
@@ -133,22 +146,45 @@ def _checked(
         )
         raise TypeError(message)
     moved = window(operation, ksize, ksize if stride is None else stride, pad)
-    positions = moved.positions(shape[2:], cover_all=cover_all)
+    _check_fits(operation, tuple(x.shape), moved, cover_all)
+    return moved
+
+
+def _pooled(operation: str, shape: Shape, moved: Window, cover_all: bool) -> Shape:
+    """Shape of one example after pooling."""
+    if shape is None:
+        return None
+    _check_fits(operation, (1, *shape), moved, cover_all)
+    channels, height, width = shape
+    return (channels, *moved.positions((height, width), cover_all=cover_all))
+
+
+def _check_fits(
+    operation: str, shape: tuple[int, ...], moved: Window, cover_all: bool
+) -> None:
+    """Raise unless all positions of the window meet images of this shape."""
+    if len(shape) != 4 or 0 in shape:
+        message = (
+            f"{operation}: `x` must have shape (batch, channels, height, width), none "
+            f"of them 0, got {shape}"
+        )
+        raise ValueError(message)
+    size = (shape[2], shape[3])
+    positions = moved.positions(size, cover_all=cover_all)
     if min(positions) < 1:
         message = (
             f"{operation}: the window must fit in the padded images, got `ksize` = "
-            f"{moved.size} for images of {shape[2:]} with `pad` = {moved.pad}"
+            f"{moved.size} for images of {size} with `pad` = {moved.pad}"
         )
         raise ValueError(message)
-    if _misses(moved, shape[2:], positions):
+    if _misses(moved, size, positions):
         message = (
-            f"{operation}: every window must meet the image, of {shape[2:]}, and with "
+            f"{operation}: every window must meet the image, of {size}, and with "
             f"`ksize` = {moved.size}, `stride` = {moved.stride}, `pad` = {moved.pad} "
             f"and cover_all={cover_all} some do not; make `ksize` larger than `pad` "
             "and no smaller than `stride`"
         )
         raise ValueError(message)
-    return moved
 
 
 def _misses(window: Window, shape: Pair, positions: Pair) -> bool:
