@@ -11,19 +11,43 @@ import numpy
 
 from vdcore.backends.sparse_images import Convolution, Flatten, Pooling
 from vdcore.backends.sparse_layer import (
+    Activation,
     Layer,
     Shape,
     Stage,
     WeightedStage,
     activate,
 )
+from vdcore.backends.sparse_sequence import check_order, shapes
 from vdcore.backends.sparse_windows import Unfolding, pool
 
 Network = Callable[[numpy.ndarray], numpy.ndarray]  # what executors make
 Step = Callable[[numpy.ndarray], numpy.ndarray]  # of feature-major examples
 
 # Numbers that the columns of a convolution may take for a block of examples.
-UNFOLDED = 1_000_000
+UNFOLDED = 2_000_000
+
+
+def dense_network(
+    layers: Sequence[Stage], in_shape: Shape | None
+) -> tuple[Network, Shape]:
+    """Layers with all their weights, and the shape of one example after them."""
+    if in_shape is None:
+        message = (
+            "DenseModel: `in_shape` must be given for models of images, got None; pass "
+            "the shape of one example, such as (1, 28, 28)"
+        )
+        raise ValueError(message)
+    check_order(layers)
+    out_shape = shapes(layers, in_shape)[-1]
+    if are_of_vectors(layers):
+        return dense_rows(layers), out_shape
+    return feature_major(layers, ["dense"] * len(layers), in_shape), out_shape
+
+
+def are_of_vectors(layers: Sequence[Stage]) -> bool:
+    """Whether all layers take feature vectors, so that their examples may be rows."""
+    return all(isinstance(layer, Layer | Activation) for layer in layers)
 
 
 def dense_rows(layers: Sequence[Stage]) -> Network:

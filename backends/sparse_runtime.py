@@ -18,13 +18,17 @@ import numpy
 from vdcore.backends.jit import numba_or_none
 from vdcore.backends.sparse_layer import (
     ACTIVATIONS,
-    Activation,
     Layer,
     Shape,
     Stage,
     WeightedStage,
 )
-from vdcore.backends.sparse_products import Network, dense_rows, feature_major
+from vdcore.backends.sparse_products import (
+    Network,
+    are_of_vectors,
+    dense_rows,
+    feature_major,
+)
 from vdcore.backends.sparse_sequence import shapes
 
 # How a layer with weights may be computed: from those kept, compiled or by SciPy, or
@@ -89,8 +93,7 @@ def network(
             parts.append(compiled_layers(members, threads))
             continue
         forms = [chosen[k] for k in numbers]
-        vectors = all(isinstance(layer, Layer | Activation) for layer in members)
-        if vectors and "csr" not in forms:
+        if are_of_vectors(members) and "csr" not in forms:
             parts.append(dense_rows(members))
         else:
             parts.append(feature_major(members, forms, [in_shape, *after][numbers[0]]))
@@ -131,8 +134,7 @@ def available_formats(layer: Stage) -> tuple[str, ...]:
     """How a layer can be computed here, of :data:`FORMATS`."""
     if not isinstance(layer, WeightedStage):
         return ("",)
-    compiled = isinstance(layer, Layer) and numba_or_none() is not None
-    return FORMATS if compiled else FORMATS[1:]
+    return FORMATS if numba_or_none() is not None else FORMATS[1:]
 
 
 def fastest_format(layer: Stage, numbers: int) -> str:
@@ -157,6 +159,16 @@ def _chained(parts: list[Network]) -> Network:
         return x
 
     return run
+
+
+def compiled_stages(layers: Sequence[Stage], in_shape: Shape, threads: int) -> Network:
+    """Consecutive layers by one compiled call."""
+    affine = [layer for layer in layers if isinstance(layer, Layer)]
+    if len(affine) == len(layers):
+        return compiled_layers(affine, threads)
+    from vdcore.backends.sparse_convolution import compiled_images
+
+    return compiled_images(layers, in_shape, threads)
 
 
 def compiled_layers(layers: Sequence[Layer], threads: int) -> Network:

@@ -288,7 +288,7 @@ def main():
     model.to_cpu()
     if args.dense:
         serializers.save_npz(Path(args.out) / "model.npz", model)
-        dense = inspection.DenseModel(model)
+        dense = inspection.DenseModel(model, test.arrays[0].shape[1:])
         print(f"test error: {100 * inspection.error_rate(dense, *test.arrays):.2f} %")
     else:
         print()

@@ -60,6 +60,81 @@ def test_dense_model_is_the_mean_network(model, examples, masked, threshold):
     numpy.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.fixture
+def image_model():
+    class Net(L.VariationalDropoutChain):
+        def __init__(self):
+            super().__init__(num_examples=100)
+            with self.init_scope():
+                self.layers = Sequential(
+                    L.VariationalDropoutConvolution2D(2, 6, 3, pad=1),
+                    L.BatchNormalization(6),
+                    F.relu,
+                    lambda x: F.max_pooling_2d(x, 2),
+                    L.VariationalDropoutConvolution2D(6, 4, 2, groups=2, nobias=True),
+                    F.flatten,
+                    L.VariationalDropoutLinear(16, 4),
+                )
+
+        def forward(self, x):
+            return self.layers(x)
+
+    net = Net()
+    rng = numpy.random.default_rng(1)
+    for _, link in net.variational_links():
+        link.log_sigma2.array = rng.normal(-2, 3, link.W.array.shape).astype("float32")
+    net.layers[1].avg_mean = rng.random(6, "float32")
+    return net
+
+
+@pytest.fixture
+def images():
+    rng = numpy.random.default_rng(2)
+    return rng.random((130, 2, 6, 6), dtype="float32"), rng.integers(0, 4, 130)
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_dense_model_of_images_is_the_mean_network(image_model, images, masked):
+    x, _ = images
+    dense = inspection.DenseModel(image_model, x.shape[1:], masked=masked)
+    if not masked:
+        for _, link in image_model.variational_links():
+            link.log_sigma2.array[...] = -40
+    with vdcore.using_config("train", False):
+        expected = image_model(x)
+    for part in (x, x[:1]):
+        actual = dense(part)
+        numpy.testing.assert_allclose(
+            actual, expected[: len(part)], rtol=1e-4, atol=1e-5
+        )
+
+
+def test_dense_model_keeps_the_weights_that_it_was_made_of(model, examples):
+    x, _ = examples
+    dense = inspection.DenseModel(model)
+    before = dense(x)
+    for _, link in model.variational_links():
+        link.W.array *= 2
+    numpy.testing.assert_array_equal(dense(x), before)
+
+
+def test_dense_model_of_images_needs_their_shape(image_model):
+    with pytest.raises(ValueError, match=r"takes images, .* pass `in_shape`"):
+        inspection.DenseModel(image_model)
+
+
+def test_summary_of_a_model_of_images(image_model, images, tmp_path):
+    pytest.importorskip("matplotlib", reason="pictures need matplotlib")
+    x, t = images
+    summary = inspection.summarize(image_model, x, t, tmp_path, seconds=0.001)
+    with vdcore.using_config("train", False):
+        expected = float((image_model(x).argmax(axis=1) != t).mean())
+    assert summary.pruned_error == pytest.approx(expected)
+    assert [layer.inputs for layer in summary.size.layers] == [2, 6, 16]
+    assert [layer.outputs for layer in summary.size.layers] == [6, 4, 4]
+    assert (tmp_path / "masks.png").stat().st_size > 500
+
+
 def test_error_rate_counts_every_example(examples):
     x, t = examples
     scores = numpy.eye(4)[t]

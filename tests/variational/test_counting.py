@@ -58,12 +58,23 @@ def test_layer_of_the_paper(library):
     assert network.bits_ratio == pytest.approx(6.4, rel=1e-12)
 
 
-def test_convolution_counts_trailing_axes_as_inputs(library):
+def test_inputs_of_a_convolution_are_channels(library):
     keep = numpy.zeros((2, 3, 2, 2), bool)
-    keep[0, 1, 0, 1] = keep[0, 1, 1, 0] = True
+    keep[0, 1, 0, 1] = keep[0, 1, 1, 0] = keep[0, 2, 0, 0] = True
     arrays = library.asarray(keep), library.asarray(numpy.ones(keep.shape))
     layer = layer_size("/conv", *arrays)
-    assert layer == LayerSize("/conv", 24, 2, 0, 12, 2, 2, 1, 32)
+    assert layer == LayerSize("/conv", 24, 3, 0, 3, 2, 2, 1, 32)
+    assert layer.sparse_bytes == 6 * 3 + 4 * 3
+
+
+def test_groups_of_a_convolution_have_channels_of_their_own(library):
+    keep = numpy.zeros((4, 3, 1, 2), bool)
+    keep[0, 1] = keep[2, 1] = keep[3, 1] = keep[3, 2] = True
+    arrays = library.asarray(keep), library.asarray(numpy.ones(keep.shape))
+    layer = layer_size("/conv", *arrays, groups=2)
+    assert layer == LayerSize("/conv", 24, 8, 0, 6, 3, 4, 3, 32)
+    with pytest.raises(ValueError, match=r"`groups` must be .* the 4 outputs, got 3"):
+        layer_size("/conv", *arrays, groups=3)
 
 
 def test_nothing_kept(library):

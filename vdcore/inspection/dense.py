@@ -10,64 +10,42 @@ import numpy
 
 from vdcore.arrays import to_numpy
 from vdcore.link import Link
-from vdcore.links.linear import Linear
-from vdcore.links.variational_linear import VariationalDropoutLinear
-from vdcore.links.variational_link import VariationalLink
-from vdcore.recording import record
-
-ACTIVATIONS: dict[str, Callable[[numpy.ndarray], numpy.ndarray]] = {
-    "relu": lambda x: numpy.maximum(x, 0, out=x),
-    "tanh": lambda x: numpy.tanh(x, out=x),
-    "sigmoid": lambda x: 1 / (1 + numpy.exp(-x)),
-    "softmax": lambda x: numpy.exp(x) / numpy.exp(x).sum(axis=1, keepdims=True),
-    "flatten": lambda x: x.reshape(len(x), -1),
-}
 
 
 class DenseModel:
     """A model's mean weights as plain NumPy arrays: the fair rival of a sparse model.
 
-    It does per call what any dense network does: matrix products and activations, with
-    nothing left to compute about the weights.
+    It does per call what any dense network does: matrix products, of images unfolded
+    where there are convolutions, and activations, with nothing left to compute about
+    the weights.
 
     Parameters
     ----------
     model : Link
-        Of linear and variational linear layers.
+        Of what :func:`vdcore.backends.sparse_backend.to_cpu_sparse` takes.
+    in_shape : tuple of int, optional
+        Shape of one example; needed for models of images.
     masked : bool
         Put the noise weights at 0 (they still take part in the products).
     """
 
-    def __init__(self, model: Link, *, masked: bool = True) -> None:
-        self._steps: list[Any] = []
-        leaves: dict[type, Any] = {
-            Linear: _out_shape,
-            VariationalDropoutLinear: _out_shape,
-        }
-        for step in record(model, leaves):
-            link: Any = step.link
-            if link is None:
-                self._steps.append(ACTIVATIONS[step.name])
-                continue
-            variational = isinstance(link, VariationalLink)
-            W = link.masked_W() if variational and masked else link.W.array
-            b = 0 if link.b is None else to_numpy(link.b.array)
-            self._steps.append((to_numpy(W).T, b))
+    def __init__(
+        self,
+        model: Link,
+        in_shape: tuple[int, ...] | None = None,
+        *,
+        masked: bool = True,
+    ) -> None:
+        from vdcore.backends.sparse_export import layers_of
+        from vdcore.backends.sparse_products import dense_network
+
+        layers, shape = layers_of(model, in_shape, masked=masked, dense=True)
+        self._predict, self._out_shape = dense_network(layers, shape)
 
     def __call__(self, x: numpy.ndarray) -> numpy.ndarray:
         """Map a batch, shape (batch, ...), to the outputs of the last layer."""
-        x = x.reshape(len(x), math.prod(x.shape[1:]))
-        for step in self._steps:
-            if isinstance(step, tuple):
-                x = x @ step[0]
-                x += step[1]
-            else:
-                x = step(x)
-        return x
-
-
-def _out_shape(link: Any, shape: Any) -> tuple[int, ...]:
-    return (link.out_size,)
+        y = self._predict(x.reshape(len(x), math.prod(x.shape[1:])))
+        return y.reshape(len(x), *self._out_shape)
 
 
 def error_rate(

@@ -111,7 +111,7 @@ def summarize(
         Put into ``summary.json`` beside the figures: how the model was trained.
     """
     folder = Path(folder)
-    dense = DenseModel(model, masked=False)
+    dense = DenseModel(model, x.shape[1:], masked=False)
     sparse = model.to_cpu_sparse(in_shape=x.shape[1:])
     save_npz(folder / "model.npz", model)
     sparse.save(folder / "model_sparse.npz")

@@ -45,6 +45,7 @@ class VariationalLink(Link):
     """
 
     is_variational_dropout = True
+    groups: int = 1  # runs of outputs, each with weights of its own run of inputs
 
     W: Parameter
     b: Any  # a Parameter, or None
@@ -142,6 +143,7 @@ class VariationalLink(Link):
             W,
             untraced(self.log_sigma2.array),
             others=total - 2 * math.prod(W.shape),
+            groups=self.groups,
         )
 
     def get_sparse_cpu_model(self, **options: Any) -> SparseModel:

@@ -49,7 +49,8 @@ class LayerSize:
         float32 values, 2-byte indices where the row length allows it (else 4), 4-byte
         row starts.
         """
-        index_bytes = 2 if self.inputs <= 2**16 else 4
+        row = self.weights // self.outputs
+        index_bytes = 2 if row <= 2**16 else 4
         rows = 4 * (self.outputs + 1)
         return (4 + index_bytes) * self.weights_kept + rows + 4 * self.others
 
@@ -95,7 +96,7 @@ class NetworkSize:
 
     @property
     def units(self) -> int:
-        """Inputs of all layers: pixels and hidden units."""
+        """Inputs of all layers: pixels, channels and hidden units."""
         return sum(layer.inputs for layer in self.layers)
 
     @property
@@ -183,14 +184,15 @@ def layer_size(
     theta: Array,
     log_sigma2: Array | None = None,
     others: int = 0,
+    groups: int = 1,
 ) -> LayerSize:
     """Count what a keep mask leaves of one layer.
 
     Parameters
     ----------
     name : str
-    keep : array of bool, shape (out_size, in_size, ...)
-        Trailing axes, as of a convolution, count as inputs.
+    keep : array of bool, shape (out_size, in_size / groups, ...)
+        Trailing axes are those of a convolution's window: its inputs are channels.
     theta : array, same shape
         Posterior means; the largest kept one sets the exponent bits.
     log_sigma2 : array, same shape, optional
@@ -198,11 +200,14 @@ def layer_size(
         weight counts its full 32 bits.
     others : int
         Biases and other parameters of the layer that stay.
+    groups : int
+        The g-th of so many runs of outputs has weights of the g-th run of inputs only.
 
     Raises
     ------
     ValueError
-        If the shapes differ or have fewer than two axes.
+        If the shapes differ or have fewer than two axes, or `groups` does not divide
+        the outputs.
     TypeError
         If `keep` is not of booleans, or the others not of one real floating dtype, or
         the libraries differ.
@@ -218,7 +223,14 @@ def layer_size(
     if len(shape) < 2:
         message = f"layer_size: `keep` must have two axes or more, got shape {shape}"
         raise ValueError(message)
+    if groups < 1 or shape[0] % groups:
+        message = (
+            f"layer_size: `groups` must be a positive integer that divides the "
+            f"{shape[0]} outputs, got {groups!r}"
+        )
+        raise ValueError(message)
     rows = xp.reshape(keep, (shape[0], -1))
+    inputs = xp.reshape(keep, (groups, shape[0] // groups, shape[1], -1))
     kept = int(xp.count_nonzero(keep))
     bits = 32
     if log_sigma2 is not None and kept:
@@ -232,8 +244,8 @@ def layer_size(
         weights=math.prod(shape),
         weights_kept=kept,
         others=others,
-        inputs=rows.shape[1],
-        inputs_kept=int(xp.count_nonzero(xp.any(rows, axis=0))),
+        inputs=groups * shape[1],
+        inputs_kept=int(xp.count_nonzero(xp.any(inputs, axis=(1, 3)))),
         outputs=shape[0],
         outputs_kept=int(xp.count_nonzero(xp.any(rows, axis=1))),
         weight_bits=bits,
