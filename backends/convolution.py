@@ -30,6 +30,8 @@ from vdcore.backends.team import parallel_for, team
 from vdcore.windows import Window
 
 MIN_BATCH = LANES  # smaller batches are left to NumPy
+SIDE_BY_SIDE = 8  # input channels whose kernels are turned round together
+u = numpy.uint64  # an index that might be negative costs a test each time
 BLOCKS = 3  # blocks of rows of the weights' gradient that share a strip
 PARTS = 16  # of a weights' gradient, at least, if it has so many weights
 
@@ -188,28 +190,32 @@ def turned(W: numpy.ndarray, groups: int) -> numpy.ndarray:
         In this order: row of the turned kernel, output channel of the group, column.
     """
     height, width = W.shape[2:]
-    result = numpy.empty(
-        (groups * W.shape[1], height, len(W) // groups, width), W.dtype
-    )
-    _turn(team(len(result)), W, groups, result)
-    return _matrix(result)
+    outputs = len(W) // groups
+    result = numpy.empty((groups * W.shape[1], W[0, 0].size * outputs), W.dtype)
+    row, column = numpy.divmod(numpy.arange(height * width)[::-1], width)
+    places = row * outputs * width + column
+    parts = -(-len(result) // SIDE_BY_SIDE)
+    _turn(team(parts), parts, _matrix(W), W.shape[1], places, width, result)
+    return result
 
 
 @jit()
-def _turn(board, W, groups, result):
-    parallel_for(board, len(result), _turn_channel, (W, groups, result))
+def _turn(board, parts, W, channels, places, width, result):
+    parallel_for(board, parts, _turn_channels, (W, channels, places, width, result))
 
 
 @jit()
-def _turn_channel(W, groups, result, channel):
-    height, outputs, width = result.shape[1:]
-    group, source = channel // W.shape[1], channel % W.shape[1]
+def _turn_channels(W, channels, places, width, result, part):
+    first = part * SIDE_BY_SIDE
+    outputs = result.shape[1] // places.size
     for o in range(outputs):
-        kernel = W[group * outputs + o, source]
-        for row in range(height):
-            target = result[channel, height - 1 - row, o]
-            for column in range(width):
-                target[width - 1 - column] = kernel[row, column]
+        for channel in range(first, min(first + SIDE_BY_SIDE, len(result))):
+            group, source = channel // channels, channel % channels
+            left = source * places.size
+            kernel = W[group * outputs + o, left : left + places.size]
+            target = result[channel]
+            for k in range(places.size):
+                target[u(places[k] + o * width)] = kernel[k]
 
 
 def _output(
@@ -263,7 +269,7 @@ def _forward_part(
         start = group * plane + starts[strip]
         scattered_product(W[top:bottom, 0:], image, start, rows, target)
         for row in range(bottom - top):
-            outputs, shift = target[row], b[top + row]
+            outputs, shift = y[top + row, left : left + length], b[top + row]
             for j in range(outputs.size):
                 outputs[j] += shift
 
@@ -297,7 +303,8 @@ def _noisy_forward_part(
         scattered_product(means[top:bottom, 0:], image, start, rows, target)
         scattered_product(variances[top:bottom, 0:], squares, start, rows, total[:, 0:])
         for row in range(bottom - top):
-            mean, variance, shift = target[row], total[row], b[top + row]
+            mean, variance = y[top + row, left : left + length], total[row]
+            shift = b[top + row]
             draws = noise[top + row, left : left + length]
             for j in range(mean.size):
                 std = math.sqrt(variance[j] + EPS)
@@ -371,7 +378,7 @@ def _noisy_input_gradient_part(
             total[:, 0:],
         )
         for row in range(bottom - top):
-            by_mean, by_variance = target[row], total[row]
+            by_mean, by_variance = gx[top + row, left : left + length], total[row]
             values = x[top + row, left : left + length]
             for j in range(by_mean.size):
                 by_mean[j] += f(2) * values[j] * by_variance[j]

@@ -19,8 +19,8 @@ from vdcore.backends.team import parallel_for, team
 from vdcore.windows import Pair, Window
 
 # Numbers of the image that blocks of channels share before they go on to its next
-# strips: with their squares they stay in a second-level cache of 1 MiB.
-PANEL = 2**17
+# strips, as many as third-level caches hold for each of a few threads.
+PANEL = 2**18
 SHORTEST = 64  # fill the registers of a product; a batch may have more
 COLUMNS = 1024  # numbers in a strip, at most, unless one pixel of the batch has more
 
