@@ -112,7 +112,7 @@ def summarize(
     """
     folder = Path(folder)
     dense = DenseModel(model, x.shape[1:], masked=False)
-    sparse = model.to_cpu_sparse(in_shape=x.shape[1:])
+    sparse = model.to_cpu_sparse(x.shape[1:])
     save_npz(folder / "model.npz", model)
     sparse.save(folder / "model_sparse.npz")
     plot_log_alpha(model, folder / "log_alpha.png")

@@ -188,14 +188,16 @@ class VariationalDropoutChain(Chain):
         to_variational_dropout(self, **options)
         return self
 
-    def to_cpu_sparse(self, **options: Any) -> SparseModel:
+    def to_cpu_sparse(
+        self, in_shape: tuple[int, ...] | None = None, **options: Any
+    ) -> SparseModel:
         """A sparse model for inference on the CPU, with the noise weights left out.
 
         See :func:`vdcore.backends.sparse_backend.to_cpu_sparse`.
         """
         from vdcore.backends.sparse_backend import to_cpu_sparse
 
-        return to_cpu_sparse(self, **options)
+        return to_cpu_sparse(self, in_shape, **options)
 
     def serialize_training_state(self, serializer: Any) -> None:
         """Read or write the KL coefficient, and the layers' own state."""

@@ -146,14 +146,16 @@ class VariationalLink(Link):
             groups=self.groups,
         )
 
-    def get_sparse_cpu_model(self, **options: Any) -> SparseModel:
+    def get_sparse_cpu_model(
+        self, in_shape: tuple[int, ...] | None = None, **options: Any
+    ) -> SparseModel:
         """Return this layer alone as a sparse model for inference on the CPU.
 
         See :func:`vdcore.backends.sparse_backend.to_cpu_sparse`.
         """
         from vdcore.backends.sparse_backend import to_cpu_sparse
 
-        return to_cpu_sparse(self, **options)
+        return to_cpu_sparse(self, in_shape, **options)
 
     def draw_noise(self, shape: tuple[int, ...], like: Array) -> Array:
         """Standard normal draws, of the library, device and dtype of `like`."""
