@@ -155,7 +155,7 @@ class SparseModel:
         """A table of the layers: how stored and computed, weights kept, bytes.
 
         "left" is the shape without the channels and units that do nothing. The last
-        line is that of :func:`vdcore.backends.sparse_shrink.architecture`.
+        line tells the :attr:`architecture`.
         """
         rows = [
             (
@@ -186,8 +186,16 @@ class SparseModel:
             )
             for row in (head, *rows)
         ]
-        whole, left = architecture(self.layers), architecture(self.shrunk, read=True)
+        whole, left = self.architecture
         return "\n".join([*lines, f"architecture {whole}, left {left}"])
+
+    @property
+    def architecture(self) -> tuple[str, str]:
+        """The network before and after pruning, such as 20-50-800-500 and 5-10-76-16.
+
+        See :func:`vdcore.backends.sparse_shrink.architecture`.
+        """
+        return architecture(self.layers), architecture(self.shrunk, read=True)
 
     def _checked(self, x: Any) -> numpy.ndarray:
         """`x` as the network takes it, or the error that says why it cannot be."""

@@ -132,6 +132,8 @@ def test_summary_of_a_model_of_images(image_model, images, tmp_path):
     assert summary.pruned_error == pytest.approx(expected)
     assert [layer.inputs for layer in summary.size.layers] == [2, 6, 16]
     assert [layer.outputs for layer in summary.size.layers] == [6, 4, 4]
+    assert summary.architecture[0] == "6-4-16"
+    assert "architecture 6-4-16, left " in (tmp_path / "summary.txt").read_text()
     assert (tmp_path / "masks.png").stat().st_size > 500
 
 

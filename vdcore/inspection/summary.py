@@ -34,6 +34,8 @@ class Summary:
     dense_error, pruned_error : float
         Fraction of wrong answers of the mean weights, all of them and pruned.
     size : NetworkSize
+    architecture : pair of str
+        Channels of convolutions and inputs of affine layers, of all and of those left.
     latency : Latency
         Of the plain dense network and the sparse one.
     file_bytes : dict
@@ -43,6 +45,7 @@ class Summary:
     dense_error: float
     pruned_error: float
     size: NetworkSize
+    architecture: tuple[str, str]
     latency: Latency
     file_bytes: dict[str, int]
 
@@ -55,6 +58,7 @@ class Summary:
                 "",
                 str(self.size),
                 LEGEND,
+                "architecture {}, left {}".format(*self.architecture),
                 "",
                 "time a call, plain dense NumPy network against the sparse one:",
                 str(self.latency),
@@ -77,6 +81,7 @@ class Summary:
             "sparse_bytes": size.sparse_bytes,
             "dense_bytes": size.dense_bytes,
             "bits_ratio": size.bits_ratio,
+            "architecture": self.architecture[1],
             "file_bytes": self.file_bytes,
         }
 
@@ -123,6 +128,7 @@ def summarize(
         error_rate(dense, x, t),
         error_rate(sparse.predict, x, t),
         model.size(),
+        sparse.architecture,
         compare_latency(predictors, x, batches, seconds),
         {
             name: (folder / name).stat().st_size
