@@ -84,20 +84,30 @@ def network(
     """
     _, *after = shapes(layers, in_shape)
     chosen = _formats(layers, after, batch_size, formats)
-    kinds = ["compiled" if form == "compiled" else "products" for form in chosen]
+    compiled = _compiled(chosen)
     parts: list[Network] = []
-    for kind, group in groupby(range(len(layers)), kinds.__getitem__):
+    for is_compiled, group in groupby(range(len(layers)), compiled.__getitem__):
         numbers = list(group)
         members = [layers[k] for k in numbers]
-        if kind == "compiled":
-            parts.append(compiled_layers(members, threads))
-            continue
+        shape = [in_shape, *after][numbers[0]]
         forms = [chosen[k] for k in numbers]
-        if are_of_vectors(members) and "csr" not in forms:
+        if is_compiled:
+            parts.append(compiled_stages(members, shape, threads))
+        elif are_of_vectors(members) and "csr" not in forms:
             parts.append(dense_rows(members))
         else:
-            parts.append(feature_major(members, forms, [in_shape, *after][numbers[0]]))
+            parts.append(feature_major(members, forms, shape))
     return (parts[0] if len(parts) == 1 else _chained(parts)), chosen
+
+
+def _compiled(formats: Sequence[str]) -> list[bool]:
+    """Which layers to compile: those without weights as the one before with some."""
+    before = next(form for form in formats if form)
+    result = []
+    for form in formats:
+        before = form or before
+        result.append(before == "compiled")
+    return result
 
 
 def _formats(

@@ -172,8 +172,8 @@ def _take_parts(board):
         if _swap(board, PENDING, pending, pending - 1):
             failed = _call(_load(board, BODY), _load(board, ARGUMENTS), pending - 1)
             if failed:
-                _add(board, FAILED, failed)
-            _add(board, DONE, 1)
+                add(board, FAILED, failed)
+            add(board, DONE, 1)
 
 
 @jit()
@@ -186,7 +186,7 @@ def _attend(board):
         else:
             glances += 1
             _wait(glances)
-    _add(board, ASLEEP, 1)
+    add(board, ASLEEP, 1)
 
 
 @jit()
@@ -232,7 +232,9 @@ def _store(typing_context, board, place, value):
 
 
 @intrinsic
-def _add(typing_context, board, place, value):
+def add(typing_context, board, place, value):
+    """Add to what a place of a board, or of other integers, holds; what it held."""
+
     def generate(context, builder, signature, values):
         address = _place(context, builder, signature, values)
         return builder.atomic_rmw("add", address, values[2], "seq_cst")

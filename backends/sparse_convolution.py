@@ -1,0 +1,120 @@
+"""Convolutional networks of few weights, compiled: see :func:`compiled_images`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy
+
+from vdcore.backends.sparse_image_kernels import run
+from vdcore.backends.sparse_image_program import (
+    WEIGH,
+    WIDTH,
+    Operation,
+    Program,
+    build,
+    layouts,
+    operations,
+    tiling,
+    vectors,
+)
+from vdcore.backends.sparse_layer import Shape, Stage
+from vdcore.backends.team import team
+
+LANES = (1, 4, 8, WIDTH)  # examples that go through the network together
+CACHE_LINE = 16  # numbers
+
+
+class _Plan(NamedTuple):
+    """A program for blocks of so many examples, and the memory that it needs."""
+
+    lanes: int
+    program: Program
+    size: int
+    parts: int  # of the step that has most
+    idle: list[numpy.ndarray]  # what calls have given back
+
+
+def compiled_images(
+    layers: Sequence[Stage], in_shape: Shape, threads: int
+) -> Callable[[numpy.ndarray], numpy.ndarray]:
+    """The function that computes consecutive layers, at least one of them with weights.
+
+    Parameters
+    ----------
+    layers : sequence of Stage
+        As :func:`~vdcore.backends.sparse_shrink.shrink` returns them.
+    in_shape : tuple of int
+        Shape of one example.
+    threads : int
+        How many share the examples of a batch, or the work on one.
+
+    Returns
+    -------
+    callable
+        From x, float32, C-contiguous, shape (batch, in_size), to (batch, out_size).
+        Threads may call it at once.
+    """
+    found = operations(layers, in_shape)
+    plans: dict[int, _Plan] = {}
+    choices: dict[int, _Plan] = {}
+    channels, height, width = found[-1].shape
+    out_size = channels * height * width
+
+    def plan(batch: int) -> _Plan:
+        lanes = block_size(found, batch, threads)
+        if lanes not in plans:
+            program, size = build(found, lanes, threads)
+            parts = int((program.steps["parts"] * program.steps["shared"]).max())
+            plans[lanes] = _Plan(lanes, program, size, parts, [])
+        return plans[lanes]
+
+    def predict(x: numpy.ndarray) -> numpy.ndarray:
+        batch = len(x)
+        chosen = choices.get(batch)
+        if chosen is None:
+            chosen = choices[batch] = plan(batch)
+        lanes, program, size, parts, idle = chosen
+        out = numpy.empty(batch * out_size, numpy.float32)
+        try:
+            memory = idle.pop()
+        except IndexError:
+            memory = _aligned((threads, 2, size))
+        blocks = min(threads, -(-batch // lanes))
+        taken = numpy.zeros(1, numpy.int64)
+        board = team(parts if blocks == 1 else blocks, threads)
+        numbers = x.reshape(-1)
+        numbers.flags.writeable = (
+            False  # as it may be: one kind of array to compile for
+        )
+        run(board, taken, program, memory[:blocks], lanes, batch, numbers, out)
+        idle.append(memory)
+        return out.reshape(batch, out_size)
+
+    return predict
+
+
+def _aligned(shape: tuple[int, ...]) -> numpy.ndarray:
+    """Memory whose first number begins a cache line."""
+    size = int(numpy.prod(shape))
+    memory = numpy.empty(size + CACHE_LINE, numpy.float32)
+    start = -(memory.ctypes.data // 4) % CACHE_LINE
+    return memory[start : start + size].reshape(shape)
+
+
+def block_size(found: Sequence[Operation], batch: int, threads: int) -> int:
+    """How many examples to take together when there are `batch` of them."""
+    images = layouts(found)
+    times = {}
+    for lanes in LANES:
+        time = 0.0
+        for number, operation in enumerate(found):
+            if operation.kind == WEIGH:
+                _, height, width = operation.shape
+                pitch = images[number - 1].pitch if operation.window else width
+                count = vectors((height - 1) * pitch + width, lanes)
+                time += operation.layer.W.nnz * tiling(count)[1]
+        blocks = -(-batch // lanes)
+        times[lanes] = time * (-(-blocks // threads) if blocks > 1 else 1 / threads)
+    return min(times, key=times.__getitem__)
