@@ -6,6 +6,7 @@ import numpy
 
 from vdcore.backends.elementwise import f
 from vdcore.backends.jit import jit
+from vdcore.backends.memory import empty, empty_like
 from vdcore.backends.normal import philox
 from vdcore.backends.team import parallel_for, team
 
@@ -17,7 +18,7 @@ def relu_forward(x: numpy.ndarray) -> numpy.ndarray:
     """As ``kernels.relu_forward``."""
     axes = _memory_order(x)
     x = numpy.ascontiguousarray(x.transpose(axes))
-    y = numpy.empty_like(x)
+    y = empty_like(x)
     pieces = -(-x.size // PIECE)
     _forward(team(pieces), pieces, x.reshape(-1), y.reshape(-1))
     return y.transpose(numpy.argsort(axes))
@@ -27,7 +28,7 @@ def relu_backward(gy: numpy.ndarray, y: numpy.ndarray) -> numpy.ndarray:
     """As ``kernels.relu_backward``."""
     axes = _memory_order(y)
     gy, y = (numpy.ascontiguousarray(a.transpose(axes)) for a in (gy, y))
-    gx = numpy.empty_like(y)
+    gx = empty_like(y)
     pieces = -(-y.size // PIECE)
     _backward(team(pieces), pieces, gy.reshape(-1), y.reshape(-1), gx.reshape(-1))
     return gx.transpose(numpy.argsort(axes))
@@ -38,7 +39,7 @@ def dropout_mask(
 ) -> numpy.ndarray:
     """As ``kernels.dropout_mask``, by a key of 128 bits that the generator yields."""
     axes = _memory_order(like)
-    mask = numpy.empty([like.shape[axis] for axis in axes], like.dtype)
+    mask = empty([like.shape[axis] for axis in axes], like.dtype)
     key = rng.bit_generator.random_raw(4) & 0xFFFFFFFF
     blocks = -(-mask.size // BLOCK)
     limit = numpy.uint32(ratio * 2**32)

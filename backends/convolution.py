@@ -24,6 +24,7 @@ from vdcore.backends.images import (
     spread,
 )
 from vdcore.backends.jit import jit
+from vdcore.backends.memory import empty, empty_like
 from vdcore.backends.posterior import finish_gradients, limit, posterior
 from vdcore.backends.product import LANES, ROWS, scattered_product
 from vdcore.backends.team import parallel_for, team
@@ -94,7 +95,7 @@ def backward(
     gb = _sums(gy)
     if not need_x:
         return None, gW, gb
-    gx = numpy.empty_like(x)
+    gx = empty_like(x)
     plan, spans, slopes = _turned_round(gy, x, window, W, groups)
     blocks, panel, parts = _partition(plan, W.shape[1], groups)
     _input_gradient(
@@ -133,7 +134,7 @@ def noisy_backward(
     means, variances = (
         turned(a.reshape(theta.shape), groups) for a in posterior(*weights, threshold)
     )
-    gx = numpy.empty_like(x)
+    gx = empty_like(x)
     plan, spans, slopes = _turned_round(gy, x, window, theta, groups)
     _, _, variance_slopes = _turned_round(gvariance, x, window, theta, groups)
     blocks, panel, parts = _partition(plan, theta.shape[1], groups)
@@ -191,7 +192,7 @@ def turned(W: numpy.ndarray, groups: int) -> numpy.ndarray:
     """
     height, width = W.shape[2:]
     outputs = len(W) // groups
-    result = numpy.empty((groups * W.shape[1], W[0, 0].size * outputs), W.dtype)
+    result = empty((groups * W.shape[1], W[0, 0].size * outputs), W.dtype)
     row, column = numpy.divmod(numpy.arange(height * width)[::-1], width)
     places = row * outputs * width + column
     parts = -(-len(result) // SIDE_BY_SIDE)
@@ -222,7 +223,7 @@ def _output(
     plan: Strips, x: numpy.ndarray, W: numpy.ndarray, window: Window
 ) -> numpy.ndarray:
     positions = window.positions(x.shape[1:3])
-    return numpy.empty((len(W), *positions, x.shape[3]), numpy.float32)
+    return empty((len(W), *positions, x.shape[3]), numpy.float32)
 
 
 def _partition(plan: Strips, height: int, groups: int) -> tuple[int, int, int]:
@@ -388,7 +389,7 @@ def _weight_gradient(
     gy: numpy.ndarray, image: numpy.ndarray, plan: Strips, W: numpy.ndarray, groups: int
 ) -> numpy.ndarray:
     """Gradient by the weights, from that by the outputs and the padded input."""
-    gW = numpy.zeros_like(W)
+    gW = empty_like(W)
     height = len(W) // groups
     stacks = -(-height // (ROWS * BLOCKS))
     lines = -(-plan.rows.size // LINES)
@@ -426,6 +427,7 @@ def _weight_gradient_part(
     top = group * height + stack * ROWS * BLOCKS
     bottom = min(top + ROWS * BLOCKS, (group + 1) * height)
     channel = image[group * plane : (group + 1) * plane]
+    gW[top:bottom, left:right] = f(0)
     for first in range(0, len(starts), chunk):
         last = min(first + chunk, len(starts))
         for row in range(top, bottom, ROWS):

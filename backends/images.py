@@ -15,6 +15,7 @@ import numpy
 
 from vdcore.backends.elementwise import f
 from vdcore.backends.jit import jit
+from vdcore.backends.memory import empty, empty_like
 from vdcore.backends.team import parallel_for, team
 from vdcore.windows import Pair, Window
 
@@ -116,7 +117,7 @@ def spread(
     channels, height, width, batch = x.shape
     if size == (height, width) and first == (0, 0) and step == (1, 1):
         return x
-    image = numpy.empty((channels, *size, batch), x.dtype)
+    image = empty((channels, *size, batch), x.dtype)
     _spread(team(channels), x, first, step, image)
     return image
 
@@ -168,7 +169,7 @@ def padded_strips(
 
 def multiply(x: numpy.ndarray, y: numpy.ndarray) -> numpy.ndarray:
     """Elementwise product of feature-major images."""
-    result = numpy.empty_like(x)
+    result = empty_like(x)
     _multiply(team(len(x)), *(a.reshape(len(x), -1) for a in (x, y, result)))
     return result
 

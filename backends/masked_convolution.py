@@ -21,6 +21,7 @@ from vdcore.backends.images import (
 )
 from vdcore.backends.jit import jit
 from vdcore.backends.masked_linear import Kept
+from vdcore.backends.memory import empty_like
 from vdcore.backends.team import parallel_for, team
 from vdcore.windows import Window
 
@@ -40,7 +41,7 @@ def forward(
     """
     noise = numpy.require(feature_major(noise), requirements="W")
     plan, image = padded_strips(feature_major(x), window, shape[1])
-    y = numpy.empty_like(noise)
+    y = empty_like(noise)
     if b is None:
         b = numpy.zeros(len(y), y.dtype)
     _forward(
@@ -81,7 +82,7 @@ def backward(
     plane = image[0].size
     order = numpy.argsort(places // plane, kind="stable")
     units = numpy.repeat(numpy.arange(len(gy)), numpy.diff(kept.indptr))
-    gimage = numpy.empty_like(image)
+    gimage = empty_like(image)
     _backward_input(
         team(len(image)), numpy.searchsorted(places[order] // plane, range(len(x) + 1)),
         units[order], places[order] % plane, kept.theta[order], kept.sigma2[order],

@@ -15,6 +15,7 @@ import numpy
 
 from vdcore.backends.elementwise import EPS, HALF, f
 from vdcore.backends.jit import jit
+from vdcore.backends.memory import empty, empty_like
 from vdcore.backends.noisy_linear import feature_major
 from vdcore.backends.team import parallel_for, team
 
@@ -53,7 +54,7 @@ def forward(
 ) -> tuple[numpy.ndarray, numpy.ndarray]:
     """As ``kernels.vd_linear_forward``; `noise` may become the residual."""
     noise = numpy.require(noise.T, requirements=["C", "W"])
-    y = numpy.empty_like(noise)
+    y = empty_like(noise)
     if b is None:
         b = numpy.zeros(len(y), y.dtype)
     _forward(team(len(y)), *kept, feature_major(x), b, noise, y)
@@ -72,13 +73,13 @@ def backward(
 
     `gy` and `gvariance` are feature-major.
     """
-    gtheta, glog_sigma2 = numpy.empty(shape, gy.dtype), numpy.empty(shape, gy.dtype)
+    gtheta, glog_sigma2 = empty(shape, gy.dtype), empty(shape, gy.dtype)
     x = feature_major(x)
     board = team(len(gy))
     _backward_weights(board, *kept, x, gy, gvariance, gtheta, glog_sigma2)
     if not need_x:
         return None, gtheta, glog_sigma2
-    gx = numpy.empty_like(x)
+    gx = empty_like(x)
     _backward_input(board, *kept, x, gy, gvariance, gx)
     return gx.T, gtheta, glog_sigma2
 

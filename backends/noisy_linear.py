@@ -17,6 +17,7 @@ import numpy
 
 from vdcore.backends.elementwise import EPS, HALF, f
 from vdcore.backends.jit import jit
+from vdcore.backends.memory import empty_like
 from vdcore.backends.posterior import finish_gradients, kept, limit, posterior
 from vdcore.backends.product import LANES, ROWS, product
 from vdcore.backends.team import parallel_for, team
@@ -42,7 +43,7 @@ def forward(
 ) -> tuple[numpy.ndarray, numpy.ndarray]:
     """As ``kernels.vd_linear_forward``; `noise` may become the residual."""
     x, noise = feature_major(x), numpy.require(noise.T, requirements=["C", "W"])
-    y = numpy.empty_like(noise)
+    y = empty_like(noise)
     if b is None:
         b = numpy.zeros(len(y), y.dtype)
     blocks, panels = _partition(y.shape, len(x))
@@ -67,7 +68,7 @@ def backward(
     `gy` and `gvariance` are feature-major.
     """
     examples = numpy.ascontiguousarray(x)
-    gtheta, glog_sigma2 = numpy.empty_like(theta), numpy.empty_like(theta)
+    gtheta, glog_sigma2 = empty_like(theta), empty_like(theta)
     blocks, panels = _partition(theta.shape, len(x))
     _backward_weights(
         team(blocks * panels), blocks, panels, gy, gvariance, examples,
@@ -78,7 +79,7 @@ def backward(
         return None, gtheta, glog_sigma2
     means, variances = posterior(theta, log_sigma2, threshold)
     x = feature_major(x)
-    gx = numpy.empty_like(x)
+    gx = empty_like(x)
     blocks, panels = _partition(gx.shape, len(gy))
     _backward_input(
         team(blocks * panels), blocks, panels, gy, gvariance, x, means, variances, gx

@@ -11,6 +11,7 @@ import math
 import numpy
 
 from vdcore.backends.jit import jit
+from vdcore.backends.memory import empty
 from vdcore.backends.team import parallel_for, team
 from vdcore.backends.vector_math import f, i, log
 
@@ -30,7 +31,7 @@ C0, C1, C2 = f(2.443315711809948e-5), f(-1.388731625493765e-3), f(4.166664568298
 
 def draw(bits: numpy.random.BitGenerator, shape: tuple[int, ...]) -> numpy.ndarray:
     """Draw float32 numbers by a key of 128 bits from `bits`."""
-    normal = numpy.empty(shape, numpy.float32)
+    normal = empty(shape, numpy.float32)
     key = bits.random_raw(4) & 0xFFFFFFFF
     pieces = -(-normal.size // PIECE)
     _fill(team(pieces), pieces, key, normal.reshape(-1))

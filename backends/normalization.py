@@ -15,6 +15,7 @@ import numpy
 from vdcore.backends.elementwise import PIECE, f
 from vdcore.backends.jit import jit
 from vdcore.backends.layout import batch_major, feature_major, parts_of
+from vdcore.backends.memory import empty_like
 from vdcore.backends.team import parallel_for, team
 
 u = numpy.uint64
@@ -25,7 +26,7 @@ def batch_normalization_forward(
 ) -> tuple[numpy.ndarray, numpy.ndarray, numpy.ndarray]:
     """As ``kernels.batch_normalization_forward``."""
     x = feature_major(x)
-    y, mean, variance = (numpy.empty_like(a) for a in (x, gamma, gamma))
+    y, mean, variance = (empty_like(a) for a in (x, gamma, gamma))
     parts = parts_of(x)
     arrays = (_rows(x), gamma, beta, _rows(y), mean, variance)
     _batch_forward(team(parts), parts, *arrays, eps)
@@ -43,7 +44,7 @@ def batch_normalization_backward(
 ) -> tuple[numpy.ndarray, numpy.ndarray, numpy.ndarray]:
     """As ``kernels.batch_normalization_backward``, or that of the fixed one."""
     gy, x = feature_major(gy), feature_major(x)
-    gx, ggamma, gbeta = (numpy.empty_like(a) for a in (x, gamma, gamma))
+    gx, ggamma, gbeta = (empty_like(a) for a in (x, gamma, gamma))
     parts = parts_of(x)
     arrays = (_rows(gy), _rows(x), gamma, mean, variance, _rows(gx), ggamma, gbeta)
     _backward(team(parts), parts, *arrays, eps, fixed)
@@ -60,7 +61,7 @@ def fixed_batch_normalization_forward(
 ) -> numpy.ndarray:
     """As ``kernels.fixed_batch_normalization_forward``."""
     x = feature_major(x)
-    y = numpy.empty_like(x)
+    y = empty_like(x)
     scale = gamma / numpy.sqrt(variance + f(eps))
     parts = parts_of(x)
     _fixed_forward(team(parts), parts, _rows(x), mean, scale, beta, _rows(y))

@@ -14,6 +14,7 @@ import numpy
 
 from vdcore import kernels
 from vdcore.backends.jit import numba_or_none
+from vdcore.backends.memory import empty, empty_like
 from vdcore.backends.threads import thread_count
 
 COMPILED = numba_or_none() is not None
@@ -105,8 +106,8 @@ def sparse_vd_penalty(theta, log_sigma2, threshold, masked, kl, clip, scale):
         return kernels.sparse_vd_penalty.generic(
             theta, log_sigma2, threshold, masked, kl, clip, scale
         )
-    by_theta = numpy.empty_like(theta)
-    by_log_sigma2 = numpy.empty_like(theta)
+    by_theta = empty_like(theta)
+    by_log_sigma2 = empty_like(theta)
     arrays = [x.reshape(-1) for x in (theta, log_sigma2, by_theta, by_log_sigma2)]
     if not COMPILED:
         options = (threshold, masked, kl, clip, scale)
@@ -185,7 +186,7 @@ def _blockable(x, theta, log_sigma2, noise):
 def _kept_weights(theta, log_sigma2, threshold):
     if threshold is None:
         return None
-    keep = numpy.empty(theta.shape, numpy.bool)
+    keep = empty(theta.shape, numpy.bool)
     pieces = -(-theta.size // PIECE)
     elementwise.keep_mask(
         team(pieces),
@@ -264,7 +265,7 @@ def softmax_cross_entropy(logits, t):
     if not COMPILED or logits.dtype != FLOAT32:
         return kernels.softmax_cross_entropy.generic(logits, t)
     logits = numpy.ascontiguousarray(logits)
-    gradient = numpy.empty_like(logits)
+    gradient = empty_like(logits)
     loss = elementwise.softmax_cross_entropy(logits, t, gradient)
     return numpy.float32(loss), gradient
 

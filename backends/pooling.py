@@ -16,6 +16,7 @@ import numpy
 from vdcore.backends.elementwise import f
 from vdcore.backends.jit import jit
 from vdcore.backends.layout import batch_major, feature_major, parts_of
+from vdcore.backends.memory import empty
 from vdcore.backends.team import parallel_for, team
 from vdcore.windows import Pair, Window
 
@@ -27,9 +28,9 @@ def max_pooling_forward(
     positions = window.positions(x.shape[2:], cover_all=cover_all)
     x = feature_major(x)
     shape = (len(x), *positions, x.shape[3])
-    y = numpy.empty(shape, x.dtype)
+    y = empty(shape, x.dtype)
     small = math.prod(window.size) <= 256
-    places = numpy.empty(shape, numpy.uint8 if small else numpy.int32)
+    places = empty(shape, numpy.uint8 if small else numpy.int32)
     parts = parts_of(x)
     _max_forward(team(parts), parts, x, *window[:3], y, places)
     return batch_major(y), batch_major(places)
@@ -40,7 +41,7 @@ def max_pooling_backward(
 ) -> numpy.ndarray:
     """As ``kernels.max_pooling_backward``."""
     gy, places = feature_major(gy), feature_major(places)
-    gx = numpy.empty((len(gy), *shape, gy.shape[3]), gy.dtype)
+    gx = empty((len(gy), *shape, gy.shape[3]), gy.dtype)
     parts = parts_of(gx)
     _max_backward(team(parts), parts, gy, places, *window[:3], gx)
     return batch_major(gx)
@@ -50,7 +51,7 @@ def average_pooling_forward(x: numpy.ndarray, window: Window) -> numpy.ndarray:
     """As ``kernels.average_pooling_forward``."""
     positions = window.positions(x.shape[2:])
     x = feature_major(x)
-    y = numpy.empty((len(x), *positions, x.shape[3]), x.dtype)
+    y = empty((len(x), *positions, x.shape[3]), x.dtype)
     parts = parts_of(x)
     _average_forward(team(parts), parts, x, *window[:3], y)
     return batch_major(y)
@@ -61,7 +62,7 @@ def average_pooling_backward(
 ) -> numpy.ndarray:
     """As ``kernels.average_pooling_backward``."""
     gy = feature_major(gy)
-    gx = numpy.empty((len(gy), *shape, gy.shape[3]), gy.dtype)
+    gx = empty((len(gy), *shape, gy.shape[3]), gy.dtype)
     parts = parts_of(gx)
     _average_backward(team(parts), parts, gy, *window[:3], gx)
     return batch_major(gx)

@@ -6,6 +6,7 @@ import numpy
 
 from vdcore.backends.elementwise import EPS, UNMASKED, f
 from vdcore.backends.jit import jit
+from vdcore.backends.memory import empty_like
 from vdcore.backends.team import parallel_for, team
 from vdcore.backends.vector_math import exp, log
 
@@ -19,7 +20,7 @@ def posterior(
     theta: numpy.ndarray, log_sigma2: numpy.ndarray, threshold: float | None
 ) -> tuple[numpy.ndarray, numpy.ndarray]:
     """Means and variances, 0 for masked weights; shape (out_size, in_size)."""
-    means, variances = numpy.empty_like(theta), numpy.empty_like(theta)
+    means, variances = empty_like(theta), empty_like(theta)
     _posterior(team(len(theta)), theta, log_sigma2, limit(threshold), means, variances)
     return means, variances
 
