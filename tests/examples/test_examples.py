@@ -123,7 +123,12 @@ def check_report(printed, folder, x, t):
         "bits: width of a weight, given its posterior variance; "
         "W/Wnz: weights over weights kept"
     )
-    lines = [line for line in lines[13:] if not line.startswith("the machine was busy")]
+    whole, _, left = lines[13].partition(", left ")
+    inputs = [layer.keep.shape[1] for layer in layers]
+    assert whole == "architecture " + "-".join(map(str, inputs))
+    left = [int(n) for n in left.split("-")]
+    assert all(n <= size for n, size in zip(left, inputs, strict=True))
+    lines = [line for line in lines[14:] if not line.startswith("the machine was busy")]
     assert lines[0:2] == [
         "",
         "time a call, plain dense NumPy network against the sparse one:",
