@@ -25,6 +25,10 @@ from vdcore.backends.memory import empty_like
 from vdcore.backends.team import parallel_for, team
 from vdcore.windows import Window
 
+# Indices are unsigned: one that might be negative stops vectorisation. And not slices:
+# threads that count references to one array wait for each other.
+u = numpy.uint64
+
 
 def forward(
     kept: Kept,
@@ -121,11 +125,11 @@ def _forward_unit(
         mean[:] = b[unit]
         variance[:] = EPS
         for q in range(indptr[unit], indptr[unit + 1]):
-            start = starts[strip] + places[q]
-            row, w, s = image[start : start + length], theta[q], sigma2[q]
-            for j in range(mean.size):
-                mean[j] += w * row[j]
-                variance[j] += s * row[j] * row[j]
+            start, w, s = u(starts[strip] + places[q]), theta[q], sigma2[q]
+            for j in range(u(mean.size)):
+                value = image[start + j]
+                mean[j] += w * value
+                variance[j] += s * value * value
         for j in range(mean.size):
             std = math.sqrt(variance[j])
             mean[j] += std * draws[j]
@@ -153,12 +157,12 @@ def _backward_weights_unit(
         gm = gy[unit, strip * length : (strip + 1) * length]
         gv = gvariance[unit, strip * length : (strip + 1) * length]
         for q in range(indptr[unit], indptr[unit + 1]):
-            start = starts[strip] + places[q]
-            row = image[start : start + length]
+            start = u(starts[strip] + places[q])
             by_mean, by_variance = f(0), f(0)
-            for j in range(row.size):
-                by_mean += gm[j] * row[j]
-                by_variance += gv[j] * row[j] * row[j]
+            for j in range(u(gm.size)):
+                value = image[start + j]
+                by_mean += gm[j] * value
+                by_variance += gv[j] * value * value
             gtheta[unit, columns[q]] += by_mean
             glog_sigma2[unit, columns[q]] += by_variance * sigma2[q]
 
@@ -180,14 +184,12 @@ def _backward_input_channel(
     indptr, units, places, theta, sigma2, image, starts, length, gy, gvariance, gimage,
     channel,
 ):  # fmt: skip
-    gimage[channel] = f(0)
+    target, values = gimage[channel], image[channel]
+    target[:] = f(0)
     for strip in range(len(starts)):
         for q in range(indptr[channel], indptr[channel + 1]):
-            start = starts[strip] + places[q]
-            target = gimage[channel, start : start + length]
-            row = image[channel, start : start + length]
-            gm = gy[units[q], strip * length : (strip + 1) * length]
-            gv = gvariance[units[q], strip * length : (strip + 1) * length]
-            w, s = theta[q], f(2) * sigma2[q]
-            for j in range(row.size):
-                target[j] += gm[j] * w + gv[j] * row[j] * s
+            start, output = u(starts[strip] + places[q]), u(strip * length)
+            unit, w, s = units[q], theta[q], f(2) * sigma2[q]
+            for j in range(u(length)):
+                by_mean, by_variance = gy[unit, output + j], gvariance[unit, output + j]
+                target[start + j] += by_mean * w + by_variance * values[start + j] * s
