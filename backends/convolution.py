@@ -16,14 +16,13 @@ from vdcore.backends.elementwise import EPS, HALF, f
 from vdcore.backends.images import (
     COLUMNS,
     Strips,
-    batch_major,
-    feature_major,
     multiply,
     padded_strips,
     planned,
     spread,
 )
 from vdcore.backends.jit import jit
+from vdcore.backends.layout import batch_major, feature_major
 from vdcore.backends.memory import empty, empty_like
 from vdcore.backends.posterior import finish_gradients, limit, posterior
 from vdcore.backends.product import LANES, ROWS, scattered_product

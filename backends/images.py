@@ -89,16 +89,6 @@ def strips(
     return Strips(size, rows, starts, pixels * batch, lines)
 
 
-def feature_major(x: numpy.ndarray) -> numpy.ndarray:
-    """Copy to shape (channels, height, width, batch), unless `x` lies so in memory."""
-    return numpy.ascontiguousarray(x.transpose(1, 2, 3, 0))
-
-
-def batch_major(x: numpy.ndarray) -> numpy.ndarray:
-    """The shape (batch, channels, height, width) of feature-major images; no copy."""
-    return x.transpose(3, 0, 1, 2)
-
-
 def spread(
     x: numpy.ndarray, size: Pair, first: Pair, step: Pair = (1, 1)
 ) -> numpy.ndarray:

@@ -13,13 +13,12 @@ import numpy
 from vdcore.backends.elementwise import EPS, HALF, f
 from vdcore.backends.images import (
     Strips,
-    batch_major,
-    feature_major,
     multiply,
     padded_strips,
     spread,
 )
 from vdcore.backends.jit import jit
+from vdcore.backends.layout import batch_major, feature_major
 from vdcore.backends.masked_linear import Kept
 from vdcore.backends.memory import empty_like
 from vdcore.backends.team import parallel_for, team

@@ -15,8 +15,8 @@ import numpy
 
 from vdcore.backends.elementwise import EPS, HALF, f
 from vdcore.backends.jit import jit
+from vdcore.backends.layout import feature_major
 from vdcore.backends.memory import empty, empty_like
-from vdcore.backends.noisy_linear import feature_major
 from vdcore.backends.team import parallel_for, team
 
 MAX_DENSITY = 0.08  # above it, dense products are faster on AVX-512 cores

@@ -17,6 +17,7 @@ import numpy
 
 from vdcore.backends.elementwise import EPS, HALF, f
 from vdcore.backends.jit import jit
+from vdcore.backends.layout import feature_major
 from vdcore.backends.memory import empty_like
 from vdcore.backends.posterior import finish_gradients, kept, limit, posterior
 from vdcore.backends.product import LANES, ROWS, product
@@ -26,11 +27,6 @@ from vdcore.backends.team import parallel_for, team
 # so many stay in a second-level cache of 1 MiB.
 PANEL = 2**17
 MIN_SIZE = LANES  # of a batch, and of the input; smaller ones are left to NumPy
-
-
-def feature_major(x: numpy.ndarray) -> numpy.ndarray:
-    """Copy to shape (features, batch), unless `x` lies like that in memory."""
-    return numpy.ascontiguousarray(x.T)
 
 
 def forward(

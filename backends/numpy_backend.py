@@ -14,6 +14,7 @@ import numpy
 
 from vdcore import kernels
 from vdcore.backends.jit import numba_or_none
+from vdcore.backends.layout import feature_major
 from vdcore.backends.memory import empty, empty_like
 from vdcore.backends.threads import thread_count
 
@@ -158,9 +159,9 @@ def vd_linear_backward(gy, x, theta, log_sigma2, residual, threshold, need_x):
         return kernels.vd_linear_backward.generic(
             gy, x, theta, log_sigma2, residual, threshold, need_x
         )
-    gy = noisy_linear.feature_major(gy)
+    gy = feature_major(gy)
     gb = gy.sum(axis=1)
-    gvariance = gy * noisy_linear.feature_major(residual)
+    gvariance = gy * feature_major(residual)
     kept = _kept_weights(theta, log_sigma2, threshold)
     if kept is None:
         gradients = noisy_linear.backward(
