@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy
+from scipy.sparse import csr_array
 
 from vdcore.arrays import to_numpy
 from vdcore.backends.sparse_images import Convolution, Flatten, Pooling
@@ -74,13 +75,14 @@ def layers_of(
     layers: list[Stage] = []
     shape = in_shape
     for draft in drafts:
-        if isinstance(draft, _Scaling):
-            draft = _scaling_draft(draft, shape)
-        layer = _stored(draft, dense) if isinstance(draft, _Draft) else draft
-        layers.append(layer)
+        if isinstance(draft, _Draft):
+            draft = _stored(draft, dense)
+        elif isinstance(draft, _Scaling):
+            draft = _scaling_layer(draft, shape)
+        layers.append(draft)
         if shape is None:
             shape = input_shape(layers)
-        shape = None if shape is None else layer.out_shape(shape)
+        shape = None if shape is None else draft.out_shape(shape)
     return layers, input_shape(layers) or in_shape
 
 
@@ -224,31 +226,28 @@ def _scaling(step: Step) -> _Scaling:
     return _Scaling(name, factor, shift)
 
 
-def _scaling_draft(scaling: _Scaling, shape: Shape) -> _Draft:
+def _scaling_layer(scaling: _Scaling, shape: Shape) -> WeightedStage:
     """Batch normalisation that stays a layer: each channel times a number."""
-    factor, shift = scaling.factor, scaling.shift
-    layer: Any
-    if shape is None or len(shape) == 1:
-        layer = Layer(scaling.name, numpy.diag(factor), shift, scaling.activation)
-        return _Draft(layer, numpy.eye(len(factor)) > 0)
-    layer = Convolution(
-        scaling.name,
-        factor[:, None],
-        shift,
-        scaling.activation,
-        window=Window((1, 1)),
-        groups=len(factor),
+    name, activation, size = scaling.name, scaling.activation, len(scaling.factor)
+    factor, shift = (
+        _single(name, "W", scaling.factor),
+        _single(name, "b", scaling.shift),
     )
-    return _Draft(layer, numpy.ones((len(factor), 1), bool))
+    if shape is None or len(shape) == 1:
+        entries = (factor, numpy.arange(size), numpy.arange(size + 1))
+        return Layer(name, csr_array(entries, shape=(size, size)), shift, activation)
+    one = Window((1, 1))
+    return Convolution(
+        name, factor[:, None], shift, activation, window=one, groups=size
+    )
 
 
 def _stored(draft: _Draft, dense: bool) -> WeightedStage:
     """The layer in single precision."""
     layer = draft.layer
-    W = _finite(layer.name, "W", layer.W).astype(numpy.float32)
-    b = layer.b
+    W, b = _single(layer.name, "W", layer.W), layer.b
     if b is not None:
-        b = _finite(layer.name, "b", b).astype(numpy.float32)
+        b = _single(layer.name, "b", b)
     if dense:
         W = numpy.where(draft.keep, W, numpy.float32(0))
         return replace(layer, W=W, b=b)
@@ -281,3 +280,7 @@ def _finite(name: str, key: str, array: Any) -> numpy.ndarray:
         )
         raise ValueError(message)
     return array.astype(numpy.float64)
+
+
+def _single(name: str, key: str, array: numpy.ndarray) -> numpy.ndarray:
+    return _finite(name, key, array).astype(numpy.float32)

@@ -201,6 +201,13 @@ class SparseModel:
         """`x` as the network takes it, or the error that says why it cannot be."""
         if not isinstance(x, numpy.ndarray):
             _refuse_array(x)
+        if (
+            x.shape[1:] == self.in_shape
+            and x.dtype == numpy.float32
+            and x.flags.c_contiguous
+            and x.flags.aligned
+        ):
+            return numpy.asarray(x).reshape(len(x), self.in_size)
         if x.dtype != numpy.float32:
             message = (
                 f"SparseModel: `x` must be of float32, got {x.dtype}; convert it by "
