@@ -31,7 +31,7 @@ from vdcore.backends.sparse_kernels import (
     store,
     transpose,
 )
-from vdcore.backends.sparse_tiles import WIDTH, larger, pixels, tile
+from vdcore.backends.sparse_tiles import WIDTH, larger, load_every_other, tile
 from vdcore.backends.team import add, parallel_for
 
 # mypy: ignore-errors
@@ -270,30 +270,57 @@ def _activate(step, here, source, lanes):
         activate(here[start : start + step.in_width * lanes], step.activation)
 
 
+def _pooling_kernel(take, width, pixels):
+    """Make the kernel that pools one channel.
+
+    It makes a vector of `width` numbers at a time, of `pixels` pixels, from those that
+    ``take(array, offset, width)`` loads from as many windows.
+    """
+
+    @jit()
+    def pool(step, here, source, there, target):
+        largest = step.kind == MAX
+        mean = f(1) / f(step.rows * step.columns)
+        next_column = width // pixels
+        vectors = (step.out_width + pixels - 1) // pixels
+        for h in range(step.out_height):
+            first = source + h * step.row_stride * step.in_pitch
+            to = target + step.out_start + h * step.out_pitch
+            for _ in range(vectors):
+                total = splat(LOWEST if largest else f(0), width)
+                line = first
+                for _ in range(step.rows):
+                    for k in range(step.columns):
+                        met = take(here, u(line + k * next_column), width)
+                        if largest:
+                            total = larger(total, met)
+                        else:
+                            total = add_scaled(total, mean, met)
+                    line += step.in_pitch
+                store(there, u(to), total)
+                first += step.column_stride * width
+                to += width
+
+    return pool
+
+
+_pool_pairs = _pooling_kernel(load_every_other, WIDTH, WIDTH)
+_pool_1, _pool_4, _pool_8, _pool_16 = (
+    _pooling_kernel(load, width, 1) for width in (1, 4, 8, WIDTH)
+)
+
+
 @jit()
 def _pool(step, here, source, there, target, lanes):
     """The largest numbers, or the means, of the windows of one channel."""
-    stride, pitch = step.column_stride, step.in_pitch
-    rows, columns = step.rows, step.columns
-    largest = step.kind == MAX
-    mean = f(1) / f(rows * columns)
-    for h in range(step.out_height):
-        top = source + h * step.row_stride * pitch
-        to = target + step.out_start + h * step.out_pitch
-        for at in range(0, step.out_width * lanes, WIDTH):
-            if largest:
-                total = splat(LOWEST, WIDTH)
-                for row in range(rows):
-                    for k in range(columns):
-                        start = top + row * pitch + at * stride + k * lanes
-                        total = larger(total, pixels(here, start, stride, lanes))
-            else:
-                total = splat(f(0), WIDTH)
-                for row in range(rows):
-                    for k in range(columns):
-                        start = top + row * pitch + at * stride + k * lanes
-                        total = add_scaled(
-                            total, mean, pixels(here, start, stride, lanes)
-                        )
-            store(there, u(to + at), total)
+    if lanes == 16:
+        _pool_16(step, here, source, there, target)
+    elif lanes == 8:
+        _pool_8(step, here, source, there, target)
+    elif lanes == 4:
+        _pool_4(step, here, source, there, target)
+    elif step.column_stride == 2:
+        _pool_pairs(step, here, source, there, target)
+    else:
+        _pool_1(step, here, source, there, target)
     _frame(step, there, target, lanes)

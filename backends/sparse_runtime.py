@@ -16,6 +16,7 @@ from itertools import groupby
 import numpy
 
 from vdcore.backends.jit import numba_or_none
+from vdcore.backends.sparse_images import Convolution
 from vdcore.backends.sparse_layer import (
     ACTIVATIONS,
     Layer,
@@ -150,7 +151,10 @@ def available_formats(layer: Stage) -> tuple[str, ...]:
 def fastest_format(layer: Stage, numbers: int) -> str:
     """The format that takes least time for so many numbers an output."""
     allowed = available_formats(layer)
-    if not isinstance(layer, WeightedStage):
+    # A compiled convolution with all weights left takes less time than to unfold images
+    # for a dense product, or at most twice as much (many channels of few pixels).
+    always = isinstance(layer, Convolution) and "compiled" in allowed
+    if always or not isinstance(layer, WeightedStage):
         return allowed[0]
     nearest = int(numpy.abs(numpy.log(numbers / numpy.asarray(NUMBERS))).argmin())
     scale = max(1.0, numbers / NUMBERS[-1])

@@ -173,66 +173,16 @@ def larger(typing_context, lanes, others):
     return lanes(lanes, others), generate
 
 
-@intrinsic
-def pixels(typing_context, array, offset, stride, lanes):
-    """A vector of pixels that lie `stride` pixels apart, each of `lanes` numbers.
-
-    The first begins at ``array[offset]``; nothing is checked.
-    """
-    number = types.int64
+@intrinsic(prefer_literal=True)
+def load_every_other(typing_context, array, offset, width):
+    """``array[offset : offset + 2 * width : 2]``, flat; `offset` is not checked."""
+    count = width.literal_value
 
     def generate(context, builder, signature, args):
-        values, offset, stride, lanes = args
         make = context.make_array(signature.args[0])
-        start = builder.gep(make(context, builder, values).data, [offset])
+        start = builder.gep(make(context, builder, args[0]).data, [args[1]])
+        both = builder.bitcast(start, ir.VectorType(_FLOAT, 2 * count).as_pointer())
+        both = builder.load(both, align=4)
+        return builder.shuffle_vector(both, both, indices([*range(0, 2 * count, 2)]))
 
-        def vector(place, width):
-            kind = ir.VectorType(_FLOAT, width).as_pointer()
-            return builder.load(builder.bitcast(place, kind), align=4)
-
-        def every_other():
-            both = vector(start, 2 * WIDTH)
-            return builder.shuffle_vector(
-                both, both, indices([*range(0, 2 * WIDTH, 2)])
-            )
-
-        def apart(width):
-            step = builder.mul(stride, _INT(width))
-            places = [
-                builder.gep(start, [builder.mul(step, _INT(k))])
-                for k in range(WIDTH // width)
-            ]
-            parts = [vector(place, width) for place in places]
-            while len(parts) > 1:
-                joined = indices([*range(2 * parts[0].type.count)])
-                parts = [
-                    builder.shuffle_vector(*two, joined)
-                    for two in zip(parts[::2], parts[1::2], strict=True)
-                ]
-            return parts[0]
-
-        def equal(value, number):
-            return builder.icmp_signed("==", value, _INT(number))
-
-        # The numbers that lie side by side, or 0 for every other number.
-        width = builder.select(equal(stride, 1), _INT(WIDTH), lanes)
-        pairs = builder.and_(equal(lanes, 1), equal(stride, 2))
-        width = builder.select(pairs, _INT(0), width)
-        end = builder.append_basic_block("pixels.end")
-        last = builder.append_basic_block("pixels")
-        choice = builder.switch(width, last)
-        results = []
-        for case in (0, 4, 8, WIDTH, 1):
-            block = last if case == 1 else builder.append_basic_block("pixels")
-            if case != 1:
-                choice.add_case(_INT(case), block)
-            builder.position_at_end(block)
-            results.append((apart(case) if case else every_other(), builder.block))
-            builder.branch(end)
-        builder.position_at_end(end)
-        found = builder.phi(_VECTOR)
-        for result, block in results:
-            found.add_incoming(result, block)
-        return found
-
-    return Lanes(WIDTH)(array, number, number, number), generate
+    return Lanes(count)(array, types.uint64, width), generate
