@@ -40,10 +40,10 @@ class LeNet300100VD(L.VariationalDropoutChain, LeNet300100):
 class LeNet5(Chain):
     """LeNet-5 in Caffe's layout: 430,500 weights, 580 biases.
 
-    Convolutions 5x5 to 20 and 50 channels, each followed by max pooling, then 800-500-10
-    with a rectifier between. `relu_after_convolutions` puts rectifiers there too, as
-    the authors of sparse variational dropout did; Caffe and the Chainer original have
-    none.
+    Convolutions 5x5 to 20 and 50 channels, each followed by max pooling, then
+    800-500-10 with a rectifier between. `relu_after_convolutions` puts rectifiers there
+    too, as the authors of sparse variational dropout did; Caffe and the Chainer original
+    have none.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class LeNet5(Chain):
             self.fc4 = L.Linear(500, 10, initialW=initialW)
 
     def forward(self, x: Any) -> Any:
-        """Scores of the ten classes, shape (batch, 10), of images (batch, 1, 28, 28)."""
+        """Scores of the ten classes, shape (batch, 10), of x (batch, 1, 28, 28)."""
         h = F.max_pooling_2d(self.conv1(x), 2)
         if self.relu_after_convolutions:
             h = F.relu(h)

@@ -1,6 +1,7 @@
-"""Train LeNet-300-100 or LeNet-5 on MNIST by sparse variational dropout, prune it, run it sparse.
+"""Train a LeNet on MNIST by sparse variational dropout, prune it, run it sparse.
 
     VDCORE_DATASET_ROOT=/data python examples/mnist/train_mnist.py -o result/mnist
+    ... --model lenet5 --relu-after-convolutions -o result/lenet5
 
 Writes the log, snapshots, the trained and the sparse model and plots to the output
 folder, and ends with errors, sizes and latencies. `--resume` continues from a snapshot

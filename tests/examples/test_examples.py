@@ -299,6 +299,8 @@ def parsed(module, monkeypatch, *arguments):
         ((), "LeNet300100", "LeNet300100VD"),
         (("--model", "fc"), "LeNet300100", "LeNet300100VD"),
         (("--model", "lenet300100"), "LeNet300100", "LeNet300100VD"),
+        (("--model", "lenet5"), "LeNet5", "LeNet5VD"),
+        (("--model", "conv", "--relu-after-convolutions"), "LeNet5", "LeNet5VD"),
         (("--model", "small"), "Small", "SmallVD"),
     ],
 )
@@ -313,7 +315,8 @@ def test_mnist_model_is_the_one_asked_for(
         def __init__(self, *, variational, **kwargs):
             super().__init__(**kwargs)
 
-    monkeypatch.setitem(mnist_script.MODELS, "small", (Small, SmallVD))
+    small = type(mnist_script.MODELS["fc"])(Small, SmallVD, ndim=1)
+    monkeypatch.setitem(mnist_script.MODELS, "small", small)
     args = parsed(mnist_script, monkeypatch, *arguments)
     assert type(mnist_script.build_model(args, 100)).__name__ == variational
     args = parsed(mnist_script, monkeypatch, "--dense", *arguments)

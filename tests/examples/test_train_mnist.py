@@ -10,6 +10,7 @@ import numpy
 import pytest
 
 from vdcore import datasets
+from vdcore.backends import sparse_backend
 from vdcore.serializers import FileFormatError
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -18,8 +19,9 @@ for library in ("matplotlib", "tqdm"):
     pytest.importorskip(library, reason=f"the examples need {library}")
 
 
-def few_images(scale):
-    x = numpy.random.default_rng(0).random((40, 784), dtype=numpy.float32) * scale
+def few_images(scale, ndim):
+    shape = {1: (40, 784), 3: (40, 1, 28, 28)}[ndim]
+    x = numpy.random.default_rng(0).random(shape, dtype=numpy.float32) * scale
     data = datasets.TupleDataset(x.astype("f4"), numpy.arange(40) % 10)
     return data, data[:20]
 
@@ -119,6 +121,23 @@ def test_dense_has_columns_of_its_own(script, train, tmp_path):
     assert out.splitlines()[0].split() == script.DENSE_COLUMNS
     assert len(out.splitlines()[1].split()) == len(script.DENSE_COLUMNS)
     assert "warning" not in errors
+
+
+def test_lenet5_is_trained_pruned_and_run_sparse(train, tmp_path):
+    out, _ = train(
+        *("-e", 2, "--model", "lenet5", "--relu-after-convolutions"),
+        *("--kl-epochs", 0, 1, "--mask-from", 1, "-o", tmp_path),
+    )
+    assert "430,500" in out
+    assert (tmp_path / "masks.png").stat().st_size > 1000
+    model = sparse_backend.load(tmp_path / "model_sparse.npz")
+    assert (model.in_shape, model.out_shape) == ((1, 28, 28), (10,))
+
+
+def test_rectifiers_after_convolutions_need_some(parsed, capsys):
+    with pytest.raises(SystemExit):
+        parsed("--relu-after-convolutions")
+    assert "goes with --model lenet5" in capsys.readouterr().err
 
 
 def test_resuming_a_run_that_has_ended(train, tmp_path):
