@@ -41,9 +41,9 @@ class LeNet5(Chain):
     """LeNet-5 in Caffe's layout: 430,500 weights, 580 biases.
 
     Convolutions 5x5 to 20 and 50 channels, each followed by max pooling, then
-    800-500-10 with a rectifier between. `relu_after_convolutions` puts rectifiers there
-    too, as the authors of sparse variational dropout did; Caffe and the Chainer original
-    have none.
+    800-500-10 with a rectifier between. `relu_after_convolutions` puts rectifiers
+    there too, as the authors of sparse variational dropout did; Caffe and the Chainer
+    original have none.
     """
 
     def __init__(
