@@ -9,18 +9,16 @@ from typing import NamedTuple
 import numpy
 
 from vdcore.backends.sparse_image_kernels import run
-from vdcore.backends.sparse_image_program import (
+from vdcore.backends.sparse_image_layout import (
     WEIGH,
-    WIDTH,
     Operation,
-    Program,
-    build,
     layouts,
     operations,
-    tiling,
     vectors,
 )
+from vdcore.backends.sparse_image_program import Program, build, tiling
 from vdcore.backends.sparse_layer import Shape, Stage
+from vdcore.backends.sparse_tiles import WIDTH
 from vdcore.backends.team import team
 
 # How many examples may go through the network together; and in units of the time for
@@ -28,6 +26,7 @@ from vdcore.backends.team import team
 # and a number that is read or written. Measured on one AVX-512 core.
 VECTOR_TIMES = {1: 1.15, 4: 1.15, 8: 1.1, WIDTH: 1.0}
 NUMBER_TIMES = {1: 0.3, 4: 1.5, 8: 0.3, WIDTH: 0.4}
+LARGEST = 2**22  # numbers in a stretch of memory, unless it is of one example
 CACHE_LINE = 16  # numbers
 
 
@@ -112,6 +111,11 @@ def block_size(found: Sequence[Operation], batch: int, threads: int) -> int:
     """How many examples to take together when there are `batch` of them."""
     images = layouts(found)
     numbers = math.prod(found[0].shape) + math.prod(found[-1].shape)
+    fitting = [
+        lanes
+        for lanes in VECTOR_TIMES
+        if max(each.shape[0] * each.plane(lanes) for each in images) <= LARGEST
+    ]
 
     def time(lanes: int) -> float:
         total = numbers * lanes * NUMBER_TIMES[lanes]
@@ -126,4 +130,4 @@ def block_size(found: Sequence[Operation], batch: int, threads: int) -> int:
         rounds = -(-blocks // threads) if blocks >= threads else blocks / threads
         return total * rounds
 
-    return min(VECTOR_TIMES, key=time)
+    return min(fitting, key=time, default=min(VECTOR_TIMES))

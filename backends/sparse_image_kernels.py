@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy
 
 from vdcore.backends.jit import jit
-from vdcore.backends.sparse_image_program import (
+from vdcore.backends.sparse_image_layout import (
     ACTIVATE,
     MAX,
     READ,

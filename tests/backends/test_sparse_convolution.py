@@ -16,7 +16,8 @@ if numba_or_none() is None:
 
 from vdcore.backends import sparse_convolution
 from vdcore.backends.sparse_convolution import block_size, compiled_images
-from vdcore.backends.sparse_image_program import build, operations, tiling
+from vdcore.backends.sparse_image_layout import operations
+from vdcore.backends.sparse_image_program import build, tiling
 from vdcore.backends.sparse_images import Convolution, Flatten, Pooling
 from vdcore.backends.sparse_layer import Activation, Layer
 from vdcore.backends.sparse_tiles import TILES, WIDTH, tile
@@ -405,3 +406,8 @@ def test_blocks_are_of_many_examples_where_images_are_small(rng):
     assert block_size(small, 1, 2) == 1
     assert block_size(small, 128, 2) == WIDTH
     assert block_size(small, 16, 2) > 1
+
+
+def test_blocks_of_large_images_are_of_one(rng):
+    large = operations([convolution(rng, 3, 64, (3, 3), pad=(1, 1))], (3, 300, 300))
+    assert block_size(large, 128, 2) == 1
