@@ -13,18 +13,42 @@ import argparse
 import glob
 import json
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy
 from matplotlib.figure import Figure
 
-# Molchanov et al. 2017, table 1 (LeNet-300-100): marker, weights over nonzeros, error
-# in %.
-PUBLISHED = {
-    "Sparse VD": ("*", 68, 1.92),
-    "DNS": ("x", 56, 1.99),
-    "SWS": ("+", 23, 1.94),
-    "Han pruning": ("^", 12, 1.59),
+
+class Network(NamedTuple):
+    """A network, and what was published for it: marker, weights over those left, %."""
+
+    title: str
+    published: dict[str, tuple[str, float, float]]
+
+
+# Molchanov et al. 2017, table 1; Louizos, Ullrich, Welling 2017, table 1.
+NETWORKS = {
+    "lenet300100": Network(
+        "LeNet-300-100",
+        {
+            "Sparse VD": ("*", 68, 1.92),
+            "DNS": ("x", 56, 1.99),
+            "SWS": ("+", 23, 1.94),
+            "Han pruning": ("^", 12, 1.59),
+        },
+    ),
+    "lenet5": Network(
+        "LeNet-5",
+        {
+            "Sparse VD": ("*", 280, 0.75),
+            "Sparse VD, by Louizos et al.": ("P", 63, 1.0),
+            "DNS": ("x", 111, 0.91),
+            "SWS": ("+", 200, 0.97),
+            "Han pruning": ("^", 12, 0.77),
+        },
+    ),
 }
+TICKS = (10, 20, 30, 50, 70, 100, 150, 200, 300, 500)
 
 
 def read_group(argument):
@@ -42,12 +66,14 @@ def read_group(argument):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("picture")
+    parser.add_argument("--network", choices=NETWORKS, default="lenet300100")
     parser.add_argument("groups", nargs="+", metavar="LABEL=FOLDERS")
     args = parser.parse_args()
 
     figure = Figure(figsize=(6.5, 5.2), layout="constrained")
     panel = figure.subplots()
-    for name, (marker, ratio, error) in PUBLISHED.items():
+    network = NETWORKS[args.network]
+    for name, (marker, ratio, error) in network.published.items():
         panel.plot(ratio, error, f"k{marker}", markersize=9, linestyle="none",
                    label=f"published, {name}")  # fmt: skip
     print("| runs | seeds | error % | W/W!=0 | with biases | bytes | bits |")
@@ -70,11 +96,13 @@ def main():
             f"| {numpy.mean([s['bits_ratio'] for s in summaries]):.0f} |"
         )
     panel.set_xscale("log")
-    panel.set_xticks(ticks := [10, 20, 30, 50, 70, 100, 150], map(str, ticks))
+    low, high = panel.get_xlim()
+    ticks = [tick for tick in TICKS if low < tick < high]
+    panel.set_xticks(ticks, map(str, ticks))
     panel.minorticks_off()
     panel.set_xlabel("weights / weights left")
     panel.set_ylabel("test error, %")
-    panel.set_title("LeNet-300-100 on MNIST")
+    panel.set_title(f"{network.title} on MNIST")
     figure.legend(loc="outside lower center", ncols=2, fontsize=8)
     panel.grid(alpha=0.3)
     figure.savefig(args.picture, dpi=120)
