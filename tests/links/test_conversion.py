@@ -109,6 +109,44 @@ def test_layers_without_a_shape_yet(rng):
     assert model[0].W.array.std() == pytest.approx(5**-0.5, rel=0.5)
 
 
+class Images(Chain):
+    def __init__(self):
+        super().__init__()
+        with self.init_scope():
+            self.inner = Sequential(L.Convolution2D(None, 4, 3, nobias=True), F.relu)
+            self.fc = L.Linear(2)
+
+    def forward(self, x):
+        return self.fc(self.inner(x))
+
+
+class ImagesVD(L.VariationalDropoutChain, Images):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("operation", "call"),
+    [
+        ("size", lambda model: model.size()),
+        ("calculate_stats", L.calculate_stats),
+        ("log_alpha", lambda model: L.calculate_p(model.inner[0])),
+        ("masked_W", lambda model: model.inner[0].masked_W()),
+        ("penalty", lambda model: model.inner[0].penalty(1.0)),
+        ("to_cpu_sparse", lambda model: model.to_cpu_sparse((3, 5, 5))),
+    ],
+)
+def test_what_needs_a_shape_says_so(rng, operation, call):
+    model = ImagesVD(num_examples=10).to_variational_dropout()
+    expected = f"^{operation}: the shape of layer .*0.* is not known yet; call the mod"
+    with pytest.raises(RuntimeError, match=expected):
+        call(model)
+    x = rng.standard_normal((2, 3, 5, 5)).astype(numpy.float32)
+    model.calc_loss(x, numpy.zeros(2, numpy.int32))
+    assert model.inner[0].b is None
+    assert [layer.weights for layer in model.size().layers] == [108, 72]
+    call(model)
+
+
 def test_two_stages_from_a_saved_dense_file(tmp_path, rng):
     """Train dense, save; load into a new model, convert, go on."""
     dense = Net()

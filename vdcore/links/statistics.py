@@ -57,6 +57,7 @@ def calculate_stats(chain: Link, threshold: float | None = None) -> dict[str, fl
 
 def _penalty(link: VariationalLink, threshold: float | None) -> Penalty:
     """The layer's statistics, and nothing of the KL that comes with them."""
+    link.check_shape_is_known("calculate_stats")
     _, penalty = F.sparse_vd_kl(
         link.W.array,
         link.log_sigma2.array,

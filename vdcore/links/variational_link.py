@@ -105,8 +105,19 @@ class VariationalLink(Link):
         """Threshold of the masks in training, None without them."""
         return self.loga_threshold if self.mask_in_training else None
 
+    def check_shape_is_known(self, operation: str) -> None:
+        """Raise RuntimeError if the layer was given no input size and had no batch."""
+        if not self.W.is_initialized:
+            name = self.name or type(self).__name__
+            message = (
+                f"{operation}: the shape of layer {name!r} is not known yet; call the "
+                "model on one batch first"
+            )
+            raise RuntimeError(message)
+
     def log_alpha(self) -> Array:
         """Log alpha of every weight, shape of `W`."""
+        self.check_shape_is_known("log_alpha")
         return variational.log_alpha(
             untraced(self.W.array), untraced(self.log_sigma2.array)
         )
@@ -117,12 +128,14 @@ class VariationalLink(Link):
 
     def masked_W(self) -> Array:
         """Posterior means with the noise weights at 0: the weights of test time."""
+        self.check_shape_is_known("masked_W")
         W = untraced(self.W.array)
         xp = array_namespace(W)
         return xp.where(self.keep_mask(), W, xp.zeros_like(W))
 
     def penalty(self, scale: float) -> tuple[Array, kernels.Penalty]:
         """Scaled KL of the weights; see :func:`vdcore.functions.sparse_vd_kl`."""
+        self.check_shape_is_known("penalty")
         return F.sparse_vd_kl(
             self.W.array,
             self.log_sigma2.array,
@@ -135,6 +148,7 @@ class VariationalLink(Link):
 
     def layer_size(self, name: str) -> variational.LayerSize:
         """Counts of what pruning leaves; see :func:`vdcore.variational.layer_size`."""
+        self.check_shape_is_known("size")
         W = untraced(self.W.array)
         total = sum(math.prod(p.array.shape) for p in Link.params(self))
         return variational.layer_size(
