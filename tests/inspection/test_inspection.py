@@ -242,6 +242,20 @@ def test_log_alpha_panels_share_a_range_and_name_their_lines(
     assert labels == expected
 
 
+def test_log_alpha_panels_of_a_deep_model_stand_in_rows(tmp_path, figures):
+    deep = L.VariationalDropoutChain()
+    with deep.init_scope():
+        deep.layers = Sequential(*[L.Linear(3, 3) for _ in range(7)])
+    deep.to_variational_dropout()
+    inspection.plot_log_alpha(deep, tmp_path / "log_alpha.png")
+    places = [panel.get_position() for panel in figures[0].axes]
+    assert [round(place.x0, 2) for place in places[5:]] == [
+        round(place.x0, 2) for place in places[:2]
+    ]
+    assert len({round(place.y0, 2) for place in places}) == 2
+    assert figures[0].get_figwidth() < 20
+
+
 @pytest.mark.parametrize("max_dots", [0, 100])  # as an image, as dots
 def test_masks_show_even_the_smallest_weight(
     model, tmp_path, figures, monkeypatch, max_dots

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 
 MAX_DOTS = 20_000  # weights drawn as one dot each
+COLUMNS = 5  # panels side by side
 
 
 def new_figure(width: float, height: float) -> Any:
@@ -46,11 +47,16 @@ def plot_log_alpha(
     low, high = numpy.min(ends), numpy.max(ends)
     margin = 0.05 * (high - low) + 0.5
     span = (low - margin, high + margin)
-    figure = new_figure(max(3.6 * len(links), 6), 3.3)
-    panels = figure.subplots(1, len(links), sharex=True, squeeze=False)[0]
+    columns = min(len(links), COLUMNS)
+    rows = -(-len(links) // columns)
+    figure = new_figure(max(3.6 * columns, 6), 0.5 + 2.8 * rows)
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for panel in panels[len(links) :]:
+        panel.remove()
     lines = {}
-    for panel, (name, link), v in zip(panels, links, values, strict=True):
+    for panel, (name, link), v in zip(panels, links, values, strict=False):
         panel.hist(v, bins=120, range=span, color="#4477aa", log=True)
+        panel.set_xlim(span)
         limit = link.loga_threshold
         label = f"pruned: log alpha > {limit:g}"
         lines[label] = panel.axvline(limit, color="#cc3311", linewidth=1.2)
