@@ -80,6 +80,15 @@ def test_names_that_stay_are_there():
             "loga_threshold initial_log_sigma2",
         ),
         (
+            L.VariationalDropoutConvolution2D,
+            "in_channels out_channels ksize stride pad nobias initialW initial_bias "
+            "deterministic p_threshold loga_threshold initial_log_sigma2",
+        ),
+        (
+            L.Convolution2D,
+            "in_channels out_channels ksize stride pad nobias initialW initial_bias",
+        ),
+        (
             L.VariationalDropoutChain.calc_loss,
             "self x t add_kl split_loss calc_stats",
         ),
