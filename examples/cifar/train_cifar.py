@@ -160,6 +160,11 @@ def main():
     train, test = load_data(args)
     if not is_plain and too_short(args, len(train)):
         print(too_short(args, len(train)), file=sys.stderr)
+    model = build_model(args, mode, len(train))
+    if source:
+        check_sizes(source, model, args)
+    if source and not continues(source, args):
+        print(take_model(source, model, build_model(args, "pretrain", None)))
     standardization = standardization_of(args, train.arrays[0])
     train, test = (
         datasets.TupleDataset(standardization(x), t)
@@ -167,11 +172,6 @@ def main():
     )
     serializers.save_npz(Path(args.out) / "standardization.npz", standardization)
 
-    model = build_model(args, mode, len(train))
-    if source:
-        check_sizes(source, model, args)
-    if source and not continues(source, args):
-        print(take_model(source, model, build_model(args, "pretrain", None)))
     device = "cpu" if args.gpu < 0 else args.gpu
     model.to_device(device)
     loss = plain_loss(model) if is_plain else model.calc_loss
