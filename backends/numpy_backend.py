@@ -13,15 +13,14 @@ import importlib.metadata
 import numpy
 
 from vdcore import kernels
-from vdcore.backends.jit import numba_or_none
-from vdcore.backends.layout import feature_major
-from vdcore.backends.memory import empty, empty_like
-from vdcore.backends.threads import thread_count
+from vdcore.backends.cpu.jit import numba_or_none
+from vdcore.backends.cpu.layout import feature_major
+from vdcore.backends.cpu.memory import empty, empty_like
+from vdcore.backends.cpu.threads import thread_count
 
 COMPILED = numba_or_none() is not None
 if COMPILED:
-    # mypy knows these modules by the folder that they are in, backends.
-    from vdcore.backends import (  # type: ignore[attr-defined]
+    from vdcore.backends.cpu import (
         activation,
         convolution,
         elementwise,
@@ -31,10 +30,10 @@ if COMPILED:
         normalization,
         pooling,
     )
-    from vdcore.backends.elementwise import PIECE
-    from vdcore.backends.masked_linear import kept_weights
-    from vdcore.backends.normal import draw
-    from vdcore.backends.team import team
+    from vdcore.backends.cpu.elementwise import PIECE
+    from vdcore.backends.cpu.masked_linear import kept_weights
+    from vdcore.backends.cpu.normal import draw
+    from vdcore.backends.cpu.team import team
 
 FLOAT32 = numpy.dtype(numpy.float32)  # comparing with it is faster than with the class
 # Elements below which arrays may lie so close together in memory that compiled code,

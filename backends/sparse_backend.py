@@ -18,10 +18,10 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from vdcore.backends.sparse_file import load_layers
-from vdcore.backends.sparse_images import Convolution, Flatten, Pooling
-from vdcore.backends.sparse_layer import Activation, Layer
-from vdcore.backends.sparse_model import SparseModel
+from vdcore.backends.sparse.file import load_layers
+from vdcore.backends.sparse.images import Convolution, Flatten, Pooling
+from vdcore.backends.sparse.layer import Activation, Layer
+from vdcore.backends.sparse.model import SparseModel
 
 if TYPE_CHECKING:
     from vdcore.link import Link
@@ -105,7 +105,7 @@ def to_cpu_sparse(
     RuntimeError
         If the shape of a layer is not known yet.
     """
-    from vdcore.backends.sparse_export import layers_of
+    from vdcore.backends.sparse.export import layers_of
 
     layers, in_shape = layers_of(model, in_shape)
     return SparseModel(

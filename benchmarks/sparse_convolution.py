@@ -144,8 +144,8 @@ def random_networks():
 
 def convolution(rng, inputs, outputs, size, density, pad=1, activation="relu"):
     """A convolution with weights left at random places."""
+    from vdcore.backends.sparse.layer import pruned
     from vdcore.backends.sparse_backend import Convolution
-    from vdcore.backends.sparse_layer import pruned
     from vdcore.windows import Window
 
     W, b, keep = weights(rng, outputs, inputs * size * size, density)
@@ -155,7 +155,7 @@ def convolution(rng, inputs, outputs, size, density, pad=1, activation="relu"):
 
 def affine(rng, inputs, outputs, density, activation):
     """An affine layer with weights left at random places."""
-    from vdcore.backends.sparse_layer import pruned_layer
+    from vdcore.backends.sparse.layer import pruned_layer
 
     W, b, keep = weights(rng, outputs, inputs, density)
     return pruned_layer("affine", W, keep, b, activation)

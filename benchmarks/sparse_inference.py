@@ -87,7 +87,7 @@ def random_layers(rng):
     """Layers of LeNet-300-100 with the published sparsities, at random places."""
     import numpy
 
-    from vdcore.backends.sparse_layer import pruned_layer
+    from vdcore.backends.sparse.layer import pruned_layer
 
     layers = []
     for (in_size, out_size), sparsity in zip(SIZES, SPARSITIES, strict=True):
@@ -164,14 +164,14 @@ def break_even(arguments) -> None:
 
     The time of a sparse product is a straight line in the weights kept; the slope, and
     the time of a dense product for one of its weights, are the WEIGHT_TIMES of
-    backends/sparse_runtime.py.
+    backends/sparse/runtime.py.
     """
     import numpy
 
-    from vdcore.backends.sparse_layer import pruned_layer
-    from vdcore.backends.sparse_products import dense_rows, feature_major
-    from vdcore.backends.sparse_runtime import compiled_layers
-    from vdcore.backends.sparse_shrink import shrink
+    from vdcore.backends.sparse.layer import pruned_layer
+    from vdcore.backends.sparse.products import dense_rows, feature_major
+    from vdcore.backends.sparse.runtime import compiled_layers
+    from vdcore.backends.sparse.shrink import shrink
 
     rng = numpy.random.default_rng(0)
     rounds, seconds = (3, 0.03) if arguments.quick else (7, 0.1)

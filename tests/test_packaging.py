@@ -35,10 +35,12 @@ def test_packages_listed_are_those_of_the_tree():
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg", encoding="utf-8")
     listed = config["options"]["packages"].split()
-    found = {
-        ".".join(module.parent.relative_to(ROOT).parts)
-        for module in (ROOT / "vdcore").rglob("*.py")
-    }
+    modules = [
+        Path(*above, module.relative_to(ROOT))
+        for folder, above in (("vdcore", ()), ("backends", ("vdcore",)))
+        for module in (ROOT / folder).rglob("*.py")
+    ]
+    found = {".".join(module.parent.parts) for module in modules}
     assert listed == sorted(found)
 
 
@@ -73,10 +75,16 @@ def test_wheel_from_sdist_has_the_backends_and_not_the_shim(distributions, tmp_p
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         archive.extractall(tmp_path)
-    modules = {path.name for path in (ROOT / "backends").glob("*.py")}
-    packed = {Path(name).name for name in names if name.startswith("vdcore/backends/")}
+    modules = {
+        path.relative_to(ROOT).as_posix() for path in (ROOT / "backends").rglob("*.py")
+    }
+    packed = {
+        name.removeprefix("vdcore/")
+        for name in names
+        if name.startswith("vdcore/backends/")
+    }
     assert packed == modules
-    assert "sparse_backend.py" in modules
+    assert "backends/sparse/model.py" in modules
     packed_init = (tmp_path / "vdcore/backends/__init__.py").read_text("utf-8")
     assert packed_init == (ROOT / "backends/__init__.py").read_text("utf-8")
     assert "vdcore/py.typed" in names

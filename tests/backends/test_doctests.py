@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 BACKENDS = Path(__file__).resolve().parents[2] / "backends"
-NAMES = sorted(path.stem for path in BACKENDS.glob("[!_]*.py"))
+NAMES = sorted(
+    ".".join(path.relative_to(BACKENDS).with_suffix("").parts)
+    for path in BACKENDS.rglob("[!_]*.py")
+)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -230,7 +230,7 @@ def test_gradient_of_double_precision(path, rng):
 
 
 def test_the_sparse_path_is_taken_when_few_weights_are_left(compiled, rng):
-    from vdcore.backends import masked_linear
+    from vdcore.backends.cpu import masked_linear
 
     _, theta, log_sigma2, _, _ = vd_arguments(rng, (5, 50, 40))
     la = log_sigma2 - numpy.log(theta**2 + 1e-8)
@@ -335,7 +335,7 @@ def test_noise_of_other_bit_generators(path, bits):
 
 def test_random_bits_are_those_of_philox(compiled):
     """Known answers of the Random123 library (philox4x32, 10 rounds)."""
-    from vdcore.backends import normal
+    from vdcore.backends.cpu import normal
 
     digits_of_pi = (0x85A308D3, 0xA4093822, 0x299F31D0, 0x13198A2E, 0x03707344)
     answers = {

@@ -17,11 +17,12 @@ from vdcore import Chain, ChainList, Sequential, optimizers
 from vdcore import functions as F
 from vdcore import links as L
 from vdcore.autodiff import value_and_gradients
-from vdcore.backends import sparse_backend, sparse_runtime
-from vdcore.backends.jit import numba_or_none
+from vdcore.backends import sparse_backend
+from vdcore.backends.cpu.jit import numba_or_none
+from vdcore.backends.sparse import runtime as runtime_module
+from vdcore.backends.sparse.layer import pruned_layer
+from vdcore.backends.sparse.shrink import shrink
 from vdcore.backends.sparse_backend import Layer, SparseModel, to_cpu_sparse
-from vdcore.backends.sparse_layer import pruned_layer
-from vdcore.backends.sparse_shrink import shrink
 from vdcore.files import FileFormatError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -218,7 +219,7 @@ def test_threads_share_the_rows(rng, monkeypatch, batch):
     layers = [random_layer(rng, 60, 50, 0.1, "relu"), random_layer(rng, 50, 7, 0.3)]
     x = rng.standard_normal((batch, 60), dtype=f4)
     alone = SparseModel(layers, threads=1).predict(x)
-    monkeypatch.setattr(sparse_runtime, "PARALLEL_FROM", 0)
+    monkeypatch.setattr(runtime_module, "PARALLEL_FROM", 0)
     for threads in (2, 3, 8):
         model = SparseModel(layers, threads=threads)
         numpy.testing.assert_array_equal(model.predict(x), alone)

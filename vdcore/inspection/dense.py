@@ -36,8 +36,8 @@ class DenseModel:
         *,
         masked: bool = True,
     ) -> None:
-        from vdcore.backends.sparse_export import layers_of
-        from vdcore.backends.sparse_products import dense_network
+        from vdcore.backends.sparse.export import layers_of
+        from vdcore.backends.sparse.products import dense_network
 
         layers, shape = layers_of(model, in_shape, masked=masked, dense=True)
         self._predict, self._out_shape = dense_network(layers, shape)

@@ -1,0 +1,1 @@
+"""Sparse models: their layers, files and what runs them on a CPU."""
