@@ -5,15 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from vdcore import functions as F
-from vdcore import initializers
 from vdcore.arrays import Array, check_array
 from vdcore.functions.convolution import check_groups
-from vdcore.link import Link
-from vdcore.parameter import Parameter
+from vdcore.links.weighted import WeightedLink
 from vdcore.windows import window
 
 
-class Convolution2D(Link):
+class Convolution2D(WeightedLink):
     """Two-dimensional convolution; see :func:`vdcore.functions.convolution_2d`.
 
     Parameters
@@ -77,30 +75,9 @@ class Convolution2D(Link):
         self.window = window(name, ksize, stride, pad, dilate)
         check_groups(name, groups, in_channels or groups, self.out_channels)
         self.groups = groups
-        self.b: Any = None
-        with self.init_scope():
-            self.W = Parameter(
-                initializers.get_initializer(initialW, initializers.LeCunNormal())
-            )
-            if not nobias:
-                self.b = Parameter(
-                    initializers.get_initializer(
-                        initial_bias,
-                        initializers.Constant(0, self.W.initializer.dtype),
-                    ),
-                    (self.out_channels,),
-                )
+        self._setup_weights(self.out_channels, nobias, initialW, initial_bias)
         if in_channels is not None:
             self.initialize_params(in_channels)
-
-    def _check_size(self, argument: str, size: Any) -> int:
-        if not isinstance(size, int) or size < 1:
-            message = (
-                f"{type(self).__name__}: `{argument}` must be a positive integer, "
-                f"got {size!r}"
-            )
-            raise ValueError(message)
-        return size
 
     @property
     def in_channels(self) -> int | None:

@@ -6,13 +6,11 @@ import math
 from typing import Any
 
 from vdcore import functions as F
-from vdcore import initializers
 from vdcore.arrays import Array, check_array
-from vdcore.link import Link
-from vdcore.parameter import Parameter
+from vdcore.links.weighted import WeightedLink
 
 
-class Linear(Link):
+class Linear(WeightedLink):
     """Affine map ``y = x W^T + b``.
 
     Parameters
@@ -47,30 +45,9 @@ class Linear(Link):
             in_size, out_size = None, in_size
         self._check_size("in_size", 1 if in_size is None else in_size)
         self.out_size = self._check_size("out_size", out_size)
-        self.b: Any = None
-        with self.init_scope():
-            self.W = Parameter(
-                initializers.get_initializer(initialW, initializers.LeCunNormal())
-            )
-            if not nobias:
-                self.b = Parameter(
-                    initializers.get_initializer(
-                        initial_bias,
-                        initializers.Constant(0, self.W.initializer.dtype),
-                    ),
-                    (self.out_size,),
-                )
+        self._setup_weights(self.out_size, nobias, initialW, initial_bias)
         if in_size is not None:
             self.initialize_params(in_size)
-
-    def _check_size(self, argument: str, size: Any) -> int:
-        if not isinstance(size, int) or size < 1:
-            message = (
-                f"{type(self).__name__}: `{argument}` must be a positive integer, "
-                f"got {size!r}"
-            )
-            raise ValueError(message)
-        return size
 
     @property
     def in_size(self) -> int | None:
