@@ -138,6 +138,12 @@ def tape_library(request: pytest.FixtureRequest) -> Library:
 
 
 @pytest.fixture
+def numpy_library() -> Library:
+    """NumPy, for arrays so large that its compiled kernels take them."""
+    return make_library("numpy")
+
+
+@pytest.fixture
 def numba() -> Any:
     """The module numba."""
     return _imported("numba")

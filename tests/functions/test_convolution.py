@@ -31,7 +31,9 @@ CASES = {
         (6, 2, 3, 2),
         {"stride": (2, 3), "pad": (2, 1), "dilate": (2, 1), "groups": 2},
     ),
-    # Large enough for compiled kernels, with edges in every blocked dimension.
+}
+# Large enough for compiled kernels, with edges in every blocked dimension.
+LARGE = {
     "batch 17": ((17, 5, 9, 7), (7, 5, 3, 3), {"pad": 1}),
     "batch 100": ((100, 3, 8, 8), (13, 3, 5, 5), {}),
     "batch 32, small images": ((32, 20, 2, 2), (19, 20, 3, 3), {"pad": 1}),
@@ -51,7 +53,7 @@ VD_TOLERANCES = {"float32": {"rtol": 5e-4, "atol": 5e-4}, "float64": {"rtol": 1e
 def values(case, dtype="float64"):
     """x, W, log_sigma2, b, noise and a weight for each output, as NumPy arrays."""
     torch = pytest.importorskip("torch")
-    shape, weights, options = CASES[case]
+    shape, weights, options = (CASES | LARGE)[case]
     rng = numpy.random.default_rng(0)
     x = rng.standard_normal(shape)
     W = rng.standard_normal(weights)
@@ -100,11 +102,9 @@ def agree(ours, theirs, tolerance):
         numpy.testing.assert_allclose(g / scale, e / scale, **tolerance)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("case", CASES)
-def test_convolution_equals_torch(tape_library, case, dtype):
+def check_convolution(library, case, dtype):
     torch = pytest.importorskip("torch")
-    options = CASES[case][2]
+    options = (CASES | LARGE)[case][2]
     x, W, _, b, _, gy = values(case)
     theirs = torch_gradients(
         lambda x, W, b: torch.nn.functional.conv2d(x, W, b, **torch_names(options)),
@@ -113,23 +113,15 @@ def test_convolution_equals_torch(tape_library, case, dtype):
     )
     x, W, _, b, _, gy = values(case, dtype)
     ours = our_gradients(
-        tape_library,
-        lambda x, W, b: F.convolution_2d(x, W, b, **options),
-        (x, W, b),
-        gy,
+        library, lambda x, W, b: F.convolution_2d(x, W, b, **options), (x, W, b), gy
     )
     assert ours[0].dtype == dtype
     agree(ours, theirs, TOLERANCES[dtype])
 
 
-# No masks; masks that leave two weights in three; masks that leave one in fifteen,
-# which compiled kernels compute from those alone.
-@pytest.mark.parametrize("threshold", [None, 1.0, -6.5])
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("case", CASES)
-def test_vd_convolution_equals_torch(tape_library, case, dtype, threshold):
+def check_vd_convolution(library, case, dtype, threshold):
     torch = pytest.importorskip("torch")
-    options = CASES[case][2]
+    options = (CASES | LARGE)[case][2]
     x, W, log_sigma2, b, noise, gy = values(case)
 
     def peer(x, W, log_sigma2, b):
@@ -145,15 +137,41 @@ def test_vd_convolution_equals_torch(tape_library, case, dtype, threshold):
     theirs = torch_gradients(peer, (x, W, log_sigma2, b), gy)
     x, W, log_sigma2, b, noise, gy = values(case, dtype)
     ours = our_gradients(
-        tape_library,
+        library,
         lambda x, W, log_sigma2, b: F.vd_convolution_2d(
-            x, W, log_sigma2, b, tape_library.asarray(noise + 0), threshold, **options
+            x, W, log_sigma2, b, library.asarray(noise + 0), threshold, **options
         ),
         (x, W, log_sigma2, b),
         gy,
     )
     assert ours[0].dtype == dtype
     agree(ours, theirs, VD_TOLERANCES[dtype])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("case", CASES)
+def test_convolution_equals_torch(tape_library, case, dtype):
+    check_convolution(tape_library, case, dtype)
+
+
+@pytest.mark.parametrize("case", LARGE)
+def test_large_convolution_equals_torch(numpy_library, case):
+    check_convolution(numpy_library, case, "float32")
+
+
+# No masks; masks that leave two weights in three; masks that leave one in fifteen,
+# which compiled kernels compute from those alone.
+@pytest.mark.parametrize("threshold", [None, 1.0, -6.5])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("case", CASES)
+def test_vd_convolution_equals_torch(tape_library, case, dtype, threshold):
+    check_vd_convolution(tape_library, case, dtype, threshold)
+
+
+@pytest.mark.parametrize("threshold", [None, 1.0, -6.5])
+@pytest.mark.parametrize("case", LARGE)
+def test_large_vd_convolution_equals_torch(numpy_library, case, threshold):
+    check_vd_convolution(numpy_library, case, "float32", threshold)
 
 
 def test_without_bias(tape_library):

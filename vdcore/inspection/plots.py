@@ -74,7 +74,10 @@ def plot_log_alpha(
 
 
 def plot_masks(model: VariationalDropoutChain, path: str | os.PathLike[str]) -> Path:
-    """Draw the weights that are left: rows are outputs, columns inputs."""
+    """Draw the weights that are left: rows are outputs, columns inputs.
+
+    Of a convolution each column is one element of an input channel's kernel.
+    """
     links = list(model.variational_links())
     figure = new_figure(10, 1.2 + 2.4 * len(links))
     panels = figure.subplots(len(links), 1, squeeze=False)[:, 0]
@@ -95,10 +98,11 @@ def plot_masks(model: VariationalDropoutChain, path: str | os.PathLike[str]) -> 
             panel.set_xlim(-0.5, W.shape[1] - 0.5)
             panel.set_ylim(W.shape[0] - 0.5, -0.5)
         figure.colorbar(drawn, ax=panel, label="weight", extend="both", aspect=12)
+        size = link.layer_size(name)
         panel.set_title(
-            f"{name}: {kept.size:,} of {W.size:,} weights, "
-            f"{W.any(axis=0).sum():,} of {W.shape[1]:,} inputs, "
-            f"{W.any(axis=1).sum():,} of {W.shape[0]:,} outputs used",
+            f"{name}: {size.weights_kept:,} of {size.weights:,} weights, "
+            f"{size.inputs_kept:,} of {size.inputs:,} inputs, "
+            f"{size.outputs_kept:,} of {size.outputs:,} outputs used",
             fontsize=10,
         )
         panel.set_ylabel("output")
