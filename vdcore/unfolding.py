@@ -17,11 +17,19 @@ def padded(x: Array, window: Window, positions: Pair, fill: float = 0) -> Array:
     fill : float
         Value of the pixels added.
     """
+    around = [
+        (before, max(reached - before - size, 0))
+        for before, reached, size in zip(
+            window.pad, _reached(window, positions), x.shape[2:], strict=True
+        )
+    ]
+    return surrounded(x, ((0, 0), (0, 0), *around), fill)
+
+
+def surrounded(x: Array, widths: tuple[tuple[int, int], ...], fill: float) -> Array:
+    """Add elements around an array: so many before and after, axis by axis."""
     xp = array_namespace(x)
-    for axis, before, reached in zip(
-        (2, 3), window.pad, _reached(window, positions), strict=True
-    ):
-        after = max(reached - before - x.shape[axis], 0)
+    for axis, (before, after) in enumerate(widths):
         # Joined, not written into: arrays of some libraries cannot be changed.
         strips = []
         for width in (before, after):

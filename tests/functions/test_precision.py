@@ -23,6 +23,16 @@ def images(x, W, s, noise):
     )
 
 
+def one_image(x):
+    return array_namespace(x).reshape(x, (1, 1, 4, 5))
+
+
+def columns(x, W):
+    """A batch of three channels."""
+    xp = array_namespace(x, W)
+    return xp.matmul(x, xp.matrix_transpose(W))
+
+
 def convolution_2d(x, W, s, b, noise):
     x, W, s, noise = images(x, W, s, noise)
     return F.convolution_2d(x, W, b, pad=(2, 0), dilate=(1, 2))
@@ -38,9 +48,22 @@ def vd_convolution_2d(x, W, s, b, noise):
 # Of x (4, 5), W (3, 5), log_sigma2 (3, 5), b (3,), labels and noise (4, 3).
 CALLS = {
     "accuracy": lambda x, W, s, b, t, noise: F.accuracy(x, t),
+    "average_pooling_2d": lambda x, W, s, b, t, noise: F.average_pooling_2d(
+        one_image(x), 2, 1
+    ),
+    "batch_normalization": lambda x, W, s, b, t, noise: F.batch_normalization(
+        columns(x, W), b, b
+    ),
+    "concat": lambda x, W, s, b, t, noise: F.concat([x, W], axis=0),
     "convolution_2d": lambda x, W, s, b, t, noise: convolution_2d(x, W, s, b, noise),
+    "dropout": lambda x, W, s, b, t, noise: F.dropout(x, mask=x * 0 + 2),
+    "fixed_batch_normalization": lambda x, W, s, b, t, noise: (
+        F.fixed_batch_normalization(columns(x, W), b, b, b, b * b + 1)
+    ),
     "flatten": lambda x, W, s, b, t, noise: F.flatten(x),
     "linear": lambda x, W, s, b, t, noise: F.linear(x, W, b),
+    "max_pooling_2d": lambda x, W, s, b, t, noise: F.max_pooling_2d(one_image(x), 2, 1),
+    "pad": lambda x, W, s, b, t, noise: F.pad(x, 1),
     "relu": lambda x, W, s, b, t, noise: F.relu(x),
     "sigmoid": lambda x, W, s, b, t, noise: F.sigmoid(x),
     "softmax": lambda x, W, s, b, t, noise: F.softmax(x),

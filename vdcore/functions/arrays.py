@@ -7,6 +7,7 @@ from typing import Any
 
 from vdcore.arrays import Array, array_namespace, check_array, untraced
 from vdcore.autodiff import defvjp_argnums, primitive
+from vdcore.unfolding import surrounded
 
 
 def concat(xs: Sequence[Array], axis: int = 1) -> Array:
@@ -67,12 +68,7 @@ def _without(x: Array, axis: int) -> list[int]:
 
 @primitive
 def _pad(x: Array, widths: tuple[tuple[int, int], ...], value: float) -> Array:
-    shape = tuple(
-        before + n + after for n, (before, after) in zip(x.shape, widths, strict=True)
-    )
-    image = array_namespace(x).full(shape, value, dtype=x.dtype)
-    image[_inside(x.shape, widths)] = x
-    return image
+    return surrounded(x, widths, value)
 
 
 def _inside(

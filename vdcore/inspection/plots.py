@@ -98,11 +98,11 @@ def plot_masks(model: VariationalDropoutChain, path: str | os.PathLike[str]) -> 
             panel.set_xlim(-0.5, W.shape[1] - 0.5)
             panel.set_ylim(W.shape[0] - 0.5, -0.5)
         figure.colorbar(drawn, ax=panel, label="weight", extend="both", aspect=12)
-        size = link.layer_size(name)
+        counts = link.layer_size(name)
         panel.set_title(
-            f"{name}: {size.weights_kept:,} of {size.weights:,} weights, "
-            f"{size.inputs_kept:,} of {size.inputs:,} inputs, "
-            f"{size.outputs_kept:,} of {size.outputs:,} outputs used",
+            f"{name}: {counts.weights_kept:,} of {counts.weights:,} weights, "
+            f"{counts.inputs_kept:,} of {counts.inputs:,} inputs, "
+            f"{counts.outputs_kept:,} of {counts.outputs:,} outputs used",
             fontsize=10,
         )
         panel.set_ylabel("output")
