@@ -9,6 +9,7 @@ in :mod:`vdcore.backends.sparse.runtime`.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -21,7 +22,7 @@ Shape = tuple[int, ...]  # of one example
 ACTIVATIONS = ("identity", "relu", "tanh", "sigmoid", "softmax")
 
 
-class Stage:
+class Stage(ABC):
     """What all kinds of layers have in common.
 
     Attributes
@@ -36,6 +37,7 @@ class Stage:
     size: int = 0  # weights before pruning
     kept: int = 0  # weights that are left
 
+    @abstractmethod
     def out_shape(self, in_shape: Shape) -> Shape:
         """Shape of one example after the layer.
 
@@ -44,7 +46,6 @@ class Stage:
         ValueError
             If the layer cannot follow an example of `in_shape`.
         """
-        raise NotImplementedError
 
     def arrays(self) -> dict[str, Any]:
         """What is stored, by name, in the dtypes that it is stored in."""
