@@ -19,8 +19,10 @@ lenet300100)
     "masks from the start, as published=$out/published-seed*")
   ;;
 lenet5)
-  recipes=("mask40 --relu-after-convolutions --mask-from 40 --fine-tune 45")
-  groups=("masks from epoch 40, fine-tuned=$out/mask40-seed*")
+  recipes=("mask40 --relu-after-convolutions --mask-from 40 --fine-tune 45"
+    "mask100 --relu-after-convolutions --mask-from 100 --fine-tune 45")
+  groups=("masks from epoch 40, fine-tuned=$out/mask40-seed*"
+    "masks from epoch 100, fine-tuned=$out/mask100-seed*")
   ;;
 *)
   echo "reproduce.sh: the network must be lenet300100 or lenet5, got $network" >&2
