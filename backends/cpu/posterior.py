@@ -63,3 +63,28 @@ def finish_gradients(theta, log_sigma2, threshold, by_theta, by_variance):
         masked = la > threshold
         by_theta[j] = f(0) if masked else by_theta[j]
         by_variance[j] = f(0) if masked else by_variance[j] * exp(log_sigma2[j])
+
+
+def finish(
+    theta: numpy.ndarray,
+    log_sigma2: numpy.ndarray,
+    threshold: float | None,
+    by_theta: numpy.ndarray,
+    by_variance: numpy.ndarray,
+) -> None:
+    """:func:`finish_gradients` of all units, shape (out_size, in_size)."""
+    limited = limit(threshold)
+    _finish(team(len(theta)), theta, log_sigma2, limited, by_theta, by_variance)
+
+
+@jit()
+def _finish(board, theta, log_sigma2, threshold, by_theta, by_variance):
+    arguments = (theta, log_sigma2, threshold, by_theta, by_variance)
+    parallel_for(board, len(theta), _finish_row, arguments)
+
+
+@jit()
+def _finish_row(theta, log_sigma2, threshold, by_theta, by_variance, row):
+    finish_gradients(
+        theta[row], log_sigma2[row], threshold, by_theta[row], by_variance[row]
+    )

@@ -41,7 +41,7 @@ class Extension:
     def __call__(self, trainer: Trainer) -> Any:
         """Do what it is there for."""
         message = f"{self.default_name}: __call__ is not defined for this extension"
-        raise NotImplementedError(message)
+        raise RuntimeError(message)  # as a link without `forward`
 
     def initialize(self, trainer: Trainer) -> None:
         """Called once before the first iteration, after a snapshot was loaded."""
