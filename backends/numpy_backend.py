@@ -271,19 +271,25 @@ def softmax_cross_entropy(logits, t):
 
 
 @kernels.adam.override("numpy")
-def adam(parameter, gradient, m, v, step, beta1, beta2, eps):
+def adam(parameters, gradients, ms, vs, step, beta1, beta2, eps, finite=None):
     """Any floating dtype, in place."""
-    arrays = (parameter, gradient, m, v)
-    if not all(x.flags.c_contiguous and x.flags.writeable for x in arrays):
-        return kernels.adam.generic(parameter, gradient, m, v, step, beta1, beta2, eps)
-    if COMPILED and all(x.dtype == FLOAT32 for x in arrays):
-        numbers = map(FLOAT32.type, (step, beta1, beta2, eps))
-        pieces = -(-parameter.size // PIECE)
-        flat = (x.reshape(-1) for x in arrays)
-        elementwise.adam(team(pieces), pieces, *flat, *numbers)
-    else:
-        _adam_in_blocks(arrays, step, beta1, beta2, eps)
-    return parameter, m, v
+    numbers = step, beta1, beta2, eps
+    everything = zip(parameters, gradients, ms, vs, strict=True)
+    if finite is not None or not all(map(_writable, everything)):
+        lists = parameters, gradients, ms, vs
+        return kernels.adam.generic(*lists, *numbers, finite)
+    for arrays in zip(parameters, gradients, ms, vs, strict=True):
+        if COMPILED and all(x.dtype == FLOAT32 for x in arrays):
+            pieces = -(-arrays[0].size // PIECE)
+            flat = (x.reshape(-1) for x in arrays)
+            elementwise.adam(team(pieces), pieces, *flat, *map(FLOAT32.type, numbers))
+        else:
+            _adam_in_blocks(arrays, *numbers)
+    return parameters, ms, vs
+
+
+def _writable(arrays):
+    return all(x.flags.c_contiguous and x.flags.writeable for x in arrays)
 
 
 def _adam_in_blocks(arrays, step, beta1, beta2, eps):

@@ -105,12 +105,12 @@ def test_penalty_by_hand(tape_library):
 
 def test_adam_by_hand(library):
     """Moments after one step from zero, section 2 of Kingma and Ba 2015."""
-    parameter, gradient, m, v = (
-        library.asarray(numpy.asarray(x))
+    lists = (
+        [library.asarray(numpy.asarray(x))]
         for x in ([1.0, 2.0], [0.5, -4.0], [0, 0.0], [0, 0.0])
     )
-    result = kernels.adam(parameter, gradient, m, v, 0.1, 0.9, 0.999, 1e-8)
-    new, m, v = map(to_numpy, result)
+    result = kernels.adam(*lists, 0.1, 0.9, 0.999, 1e-8)
+    new, m, v = (to_numpy(arrays[0]) for arrays in result)
     numpy.testing.assert_allclose(m, [0.05, -0.4], rtol=1e-12)
     numpy.testing.assert_allclose(v, [0.00025, 0.016], rtol=1e-12)
     expected = [1 - 0.1 * 0.05 / math.sqrt(0.00025), 2 + 0.1 * 0.4 / math.sqrt(0.016)]

@@ -52,6 +52,11 @@ def library_name(cls: type) -> str:
     return "jax" if library == "jaxlib" else library
 
 
+def is_on_gpu(x: Any) -> bool:
+    """Whether `x` is an array of a library whose work Python need not wait for."""
+    return library_name(type(untraced(x))) == "cupy"
+
+
 def array_namespace(*arrays: Any) -> Any:
     """Return the array-API namespace that `arrays` have in common.
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy
 
 from vdcore.arrays import array_namespace, is_array, untraced
+from vdcore.replay import each_time
 
 # The reporter that is listening, with the dictionary it writes to: local to a thread
 # or task, so that two trainers may run side by side.
@@ -84,7 +85,9 @@ def report(values: Mapping[str, Any], observer: Any = None) -> None:
     ----------
     values : dict of numbers or arrays of shape ()
         A value of the same name replaces the former one. An array stays on its
-        device, so that reporting does not wait for a GPU.
+        device, so that reporting does not wait for a GPU. Where a step is recorded
+        and repeated, arrays are reported anew, numbers as they were: see
+        :func:`vdcore.replay.live`.
     observer
         The object that reports, usually a link; its name becomes the prefix.
 
@@ -95,10 +98,8 @@ def report(values: Mapping[str, Any], observer: Any = None) -> None:
     ValueError
         If the reporter does not know `observer`.
     """
-    listening = _listening.get()
-    if listening is None:
+    if _listening.get() is None:
         return
-    reporter, observation = listening
     values = {key: untraced(value) for key, value in values.items()}
     for key, value in values.items():
         scalar = (
@@ -115,7 +116,14 @@ def report(values: Mapping[str, Any], observer: Any = None) -> None:
                 "report its mean or its sum"
             )
             raise TypeError(message)
-    observation.update(reporter.full_names(values, observer))
+    each_time(lambda: _deliver(values, observer))
+
+
+def _deliver(values: Mapping[str, Any], observer: Any) -> None:
+    listening = _listening.get()
+    if listening is not None:
+        reporter, observation = listening
+        observation.update(reporter.full_names(values, observer))
 
 
 def retract() -> None:

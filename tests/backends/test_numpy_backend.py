@@ -264,18 +264,18 @@ def test_adam(path, rng, size, layout):
     v = (m * m).astype(numpy.float32)
     arrays = list(map(LAYOUTS[layout], (parameter, gradient, m, v)))
     numbers = (0.01, 0.9, 0.999, 1e-8)
-    expected = kernels.adam.generic(*as_double(arrays), *numbers)
-    results = kernels.adam(*arrays, *numbers)
+    expected = kernels.adam.generic(*([x] for x in as_double(arrays)), *numbers)
+    results = kernels.adam(*([x] for x in arrays), *numbers)
     rtol = 1e-12 if layout == "float64" else 1e-5
-    for ours, theirs in zip(results, expected, strict=True):
+    for (ours,), (theirs,) in zip(results, expected, strict=True):
         assert ours.dtype == arrays[0].dtype
         numpy.testing.assert_allclose(ours, theirs, rtol=rtol, atol=rtol)
 
 
 def test_moments_of_weights_without_gradient_die_off(path):
     """A moment below 1e-30 becomes 0; the parameter stays."""
-    arrays = [numpy.full(3, x, numpy.float32) for x in (1.0, 0.0, 2e-30, 2e-30)]
-    parameter, m, v = kernels.adam(*arrays, 0.001, 0.4, 0.4, 1e-8)
+    arrays = [[numpy.full(3, x, numpy.float32)] for x in (1.0, 0.0, 2e-30, 2e-30)]
+    (parameter,), (m,), (v,) = kernels.adam(*arrays, 0.001, 0.4, 0.4, 1e-8)
     assert parameter.tolist() == [1, 1, 1]
     assert (m < 1e-30).all()
     assert (v < 1e-30).all()

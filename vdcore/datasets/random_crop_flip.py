@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import array_api_compat
 import numpy
 
 from vdcore.arrays import Array, array_namespace, asarray_like
 from vdcore.configuration import spawn_rng
+from vdcore.replay import live
 from vdcore.serialization import Serializer, generator_state, restore_generator
 
 
@@ -94,22 +97,14 @@ class RandomCropFlip:
                 f"width), got {tuple(images.shape)}; load them with ndim=3"
             )
             raise ValueError(message)
-        batch, channels, height, width = images.shape
-        offsets = self._rng.integers(0, 2 * self.pad, (2, batch, 1), endpoint=True)
-        is_mirrored = self._rng.random((batch, 1)) < self.flip
-        column = numpy.arange(width)
-        rows = offsets[0] + numpy.arange(height)
-        columns = offsets[1] + numpy.where(is_mirrored, column[::-1], column)
-
+        batch, _, height, width = images.shape
         framed = self._framed(images)
         xp = array_namespace(framed)
-        frame_height, frame_width = framed.shape[2:]
         # Where each value comes from in the flat array: one gather does all.
-        plane = numpy.arange(batch * channels).reshape(batch, channels, 1, 1)
-        starts = (plane * frame_height + rows[:, None, :, None]) * frame_width
-        index = asarray_like(starts, images) + asarray_like(
-            columns[:, None, None, :], images
-        )
+        draw_starts = partial(self._draw_starts, tuple(framed.shape), height)
+        starts = asarray_like(live(draw_starts), images)
+        columns = asarray_like(live(partial(self._draw_columns, batch, width)), images)
+        index = starts + columns
         values = xp.take(xp.reshape(framed, (-1,)), xp.reshape(index, (-1,)), axis=0)
         return xp.reshape(values, tuple(images.shape))
 
@@ -118,6 +113,22 @@ class RandomCropFlip:
         state = serializer("rng", generator_state(self._rng))
         if not serializer.is_writer:
             restore_generator(self._rng, state)
+
+    def _draw_starts(self, shape: tuple[int, ...], height: int) -> numpy.ndarray:
+        """Where the rows of the cropped images begin in the flat framed ones."""
+        batch, channels, frame_height, frame_width = shape
+        offsets = self._rng.integers(0, 2 * self.pad, (batch, 1), endpoint=True)
+        rows = (offsets + numpy.arange(height)).reshape(batch, 1, height, 1)
+        plane = numpy.arange(batch * channels).reshape(batch, channels, 1, 1)
+        return (plane * frame_height + rows) * frame_width
+
+    def _draw_columns(self, batch: int, width: int) -> numpy.ndarray:
+        """Which columns of the framed images those of the cropped ones are."""
+        offsets = self._rng.integers(0, 2 * self.pad, (batch, 1), endpoint=True)
+        is_mirrored = self._rng.random((batch, 1)) < self.flip
+        column = numpy.arange(width)
+        columns = offsets + numpy.where(is_mirrored, column[::-1], column)
+        return columns.reshape(batch, 1, 1, width)
 
     def _framed(self, images: Array) -> Array:
         xp = array_namespace(images)

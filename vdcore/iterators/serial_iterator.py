@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy
 
-from vdcore.arrays import array_namespace, asarray_like, is_array
+from vdcore.arrays import Array, array_namespace, asarray_like, is_array
 from vdcore.configuration import spawn_rng
+from vdcore.replay import live
 from vdcore.serialization import Serializer, generator_state, restore_generator
 
 
@@ -148,6 +149,12 @@ class SerialIterator:
         """
         if not self.repeat and self.epoch > 0:
             raise StopIteration
+        batch = self._take(live(self._next_indices))
+        if self.transform is not None:
+            batch = Batch([self.transform(batch[0]), *batch[1:]])
+        return batch
+
+    def _next_indices(self) -> numpy.ndarray:
         self.previous_epoch_detail = self.epoch_detail
         end = self.current_position + self.batch_size
         indices = self._order[self.current_position : end]
@@ -158,10 +165,7 @@ class SerialIterator:
             end = end - self._size if self.repeat else 0
             indices = numpy.concatenate([indices, self._order[:end]])
         self.current_position = end
-        batch = self._take(indices)
-        if self.transform is not None:
-            batch = Batch([self.transform(batch[0]), *batch[1:]])
-        return batch
+        return indices
 
     next = __next__
 
@@ -188,7 +192,7 @@ class SerialIterator:
         else:
             self._order = self._rng.permutation(self._size)
 
-    def _take(self, indices: numpy.ndarray) -> Batch | list[Any]:
+    def _take(self, indices: Array) -> Batch | list[Any]:
         dataset = self.dataset
         if is_array(dataset):
             indices = asarray_like(indices, dataset)

@@ -23,7 +23,7 @@ from vdcore.kernels.normalization import (
     fixed_batch_normalization_backward,
     fixed_batch_normalization_forward,
 )
-from vdcore.kernels.optimizers import adam
+from vdcore.kernels.optimizers import adam, watch_loss
 from vdcore.kernels.penalty import KL, Penalty, sparse_vd_penalty
 from vdcore.kernels.pooling import (
     average_pooling_backward,
@@ -58,4 +58,5 @@ __all__ = [
     "vd_convolution_forward",
     "vd_linear_backward",
     "vd_linear_forward",
+    "watch_loss",
 ]

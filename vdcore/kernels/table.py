@@ -15,7 +15,7 @@ R = TypeVar("R")
 
 
 class Kernel(Generic[P, R]):
-    """A function chosen by the library of its first argument.
+    """A function chosen by the library of its first argument, an array or list of them.
 
     Attributes
     ----------
@@ -32,6 +32,8 @@ class Kernel(Generic[P, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the implementation for the class of the first argument."""
         cls = type(args[0])
+        if cls is list:
+            cls = type(args[0][0])  # type: ignore[index]
         implementation = self._chosen.get(cls)
         if implementation is None:
             implementation = self._choose(cls)

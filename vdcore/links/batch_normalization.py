@@ -139,5 +139,6 @@ class BatchNormalization(Link):
             self.N += 1
             decay = 1 - 1 / self.N
         unbiased = variance * (count / (count - 1))
-        self.avg_mean = self.avg_mean * decay + mean * (1 - decay)
-        self.avg_var = self.avg_var * decay + unbiased * (1 - decay)
+        # In place, so that a recorded step finds them where they were.
+        self.avg_mean[...] = self.avg_mean * decay + mean * (1 - decay)
+        self.avg_var[...] = self.avg_var * decay + unbiased * (1 - decay)

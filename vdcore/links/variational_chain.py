@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy
@@ -14,6 +15,7 @@ from vdcore.configuration import config
 from vdcore.links.conversion import to_variational_dropout
 from vdcore.links.statistics import combined
 from vdcore.links.variational_link import VariationalLink
+from vdcore.replay import each_time, live
 from vdcore.reporter import report
 from vdcore.variational.counting import NetworkSize
 
@@ -134,14 +136,14 @@ class VariationalDropoutChain(Chain):
         y = self(x)
         class_loss = F.softmax_cross_entropy(y, t)
         observation = {"class": class_loss, "accuracy": F.accuracy(y, t)}
-        coefficient = 1.0 if split_loss else self.kl_coef
         loss = class_loss
         if add_kl:
-            kl, weighted_kl, penalties = self._kl(coefficient)
-            observation |= {"kl": kl, "kl_coef": self.kl_coef}
+            kl, weighted_kl, penalties = self._kl(with_coefficient=not split_loss)
+            coefficient = live(lambda: self.kl_coef, untraced(class_loss))
+            observation |= {"kl": kl, "kl_coef": coefficient}
             loss = class_loss if split_loss else class_loss + weighted_kl
             if config.train and self.warm_up:
-                self.kl_coef = min(1.0, self.kl_coef + self.warm_up)
+                each_time(self._warm_up)
         elif calc_stats:
             penalties = [link.penalty(0.0)[1] for _, link in self._required()]
         if calc_stats:
@@ -214,14 +216,22 @@ class VariationalDropoutChain(Chain):
             raise RuntimeError(message)
         yield from links
 
-    def _kl(self, coefficient: float) -> tuple[Array, Array, list[Penalty]]:
+    def _warm_up(self) -> None:
+        self.kl_coef = min(1.0, self.kl_coef + self.warm_up)
+
+    def _kl(self, with_coefficient: bool) -> tuple[Array, Array, list[Penalty]]:
         """KL on the scale of the objective: its value, its weighted traced form."""
+
+        def factor(scale: float) -> float:
+            return self.kl_coef * scale if with_coefficient else scale
+
         value: Any = 0.0
         weighted: Any = 0.0
         penalties = []
         for _, link in self._required():
             scale = self._scale(link)
-            term, penalty = link.penalty(coefficient * scale)
+            factor_of_link = live(partial(factor, scale), untraced(link.W.array))
+            term, penalty = link.penalty(factor_of_link)
             weighted = weighted + term
             value = value + penalty.value * scale
             penalties.append(penalty)

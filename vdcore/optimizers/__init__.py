@@ -3,7 +3,8 @@
 from vdcore.optimizers.adadelta import AdaDelta
 from vdcore.optimizers.adam import Adam
 from vdcore.optimizers.hooks import GradientClipping, WeightDecay
-from vdcore.optimizers.optimizer import NonFiniteLossError, Optimizer
+from vdcore.optimizers.loss_guard import NonFiniteLossError
+from vdcore.optimizers.optimizer import Optimizer
 from vdcore.optimizers.sgd import SGD, MomentumSGD
 
 __all__ = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from vdcore.arrays import Array, array_namespace
 from vdcore.optimizers.optimizer import Optimizer, check_step_size
 from vdcore.parameter import Parameter
+from vdcore.replay import live
 
 
 class AdaDelta(Optimizer):
@@ -42,4 +43,4 @@ class AdaDelta(Optimizer):
         step = gradient * xp.sqrt((state["msdx"] + self.eps) / (msg + self.eps))
         state["msg"] = msg
         state["msdx"] = state["msdx"] * self.rho + step * step * (1 - self.rho)
-        parameter.array = parameter.array - step * self.lr
+        parameter.array = parameter.array - step * live(lambda: self.lr, step)

@@ -8,6 +8,7 @@ from vdcore import kernels
 from vdcore.arrays import Array
 from vdcore.optimizers.optimizer import Optimizer, check_step_size
 from vdcore.parameter import Parameter
+from vdcore.replay import live
 
 
 class Adam(Optimizer):
@@ -50,15 +51,26 @@ class Adam(Optimizer):
         t = max(self.t, 1)
         return self.alpha * math.sqrt(1 - self.beta2**t) / (1 - self.beta1**t)
 
-    def update_parameter(self, parameter: Parameter, state: dict[str, Array]) -> None:
-        """Change one parameter by its gradient."""
-        parameter.array, state["m"], state["v"] = kernels.adam(
-            parameter.array,
-            parameter.grad,
-            state["m"],
-            state["v"],
-            self.lr,
+    def update_parameters(
+        self,
+        parameters: list[Parameter],
+        states: list[dict[str, Array]],
+        finite: Array | None,
+    ) -> None:
+        """Change parameters by their gradients, all in one pass."""
+        arrays = [parameter.array for parameter in parameters]
+        arrays, ms, vs = kernels.adam(
+            arrays,
+            [parameter.grad for parameter in parameters],
+            [state["m"] for state in states],
+            [state["v"] for state in states],
+            live(lambda: self.lr, arrays[0]),
             self.beta1,
             self.beta2,
             self.eps,
+            finite,
         )
+        for parameter, state, *new in zip(
+            parameters, states, arrays, ms, vs, strict=True
+        ):
+            parameter.array, state["m"], state["v"] = new

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, NoReturn
 
 import numpy
 
-from vdcore.arrays import Array, array_namespace, asarray_like, is_array, untraced
+from vdcore.arrays import Array, array_namespace, asarray_like
 from vdcore.autodiff import value_and_gradients
 from vdcore.configuration import using_config
 from vdcore.link import Link
+from vdcore.optimizers.loss_guard import LossGuard, NonFiniteLossError, check_finite
 from vdcore.parameter import Parameter
+from vdcore.replay import each_time
 
 
-class NonFiniteLossError(FloatingPointError):
-    """The loss is NaN or infinite; no parameter has been changed by it."""
-
-
-class Optimizer(ABC):
+class Optimizer:
     """Updates the parameters of a link.
 
     Attributes
@@ -45,6 +42,7 @@ class Optimizer(ABC):
         self.epoch = 0
         self.state: dict[str, dict[str, Array]] = {}
         self._hooks: dict[str, Callable[[Optimizer], None]] = {}
+        self._guard = LossGuard()
 
     def setup(self, link: Link) -> Optimizer:
         """Choose the link to train; forgets all state. Returns self.
@@ -59,6 +57,7 @@ class Optimizer(ABC):
         self.target = link
         self.t = self.epoch = 0
         self.state = {}
+        self._guard = LossGuard()
         return self
 
     def add_hook(self, hook: Callable[[Optimizer], None], name: str = "") -> None:
@@ -84,6 +83,10 @@ class Optimizer(ABC):
     ) -> Array | None:
         """Do one step.
 
+        A loss on a GPU that is not finite changes no parameter, and neither does any
+        step after it, but it is :meth:`check_finite` that raises: to look at each loss
+        would mean to wait for the GPU in each step.
+
         Parameters
         ----------
         lossfun : callable, optional
@@ -100,23 +103,75 @@ class Optimizer(ABC):
         RuntimeError
             If there is no target.
         NonFiniteLossError
-            If the loss is NaN or infinite, before any parameter changes.
+            If the loss is NaN or infinite, before any parameter changes. On a GPU
+            :meth:`check_finite` raises it.
         """
         target = self._checked_target()
         loss = None
         if lossfun is not None:
             loss = compute_gradients(target, lossfun, *args, **kwargs)
+            self._guard.watch(loss)
         for hook in self._hooks.values():
             hook(self)
-        self.t += 1
+        each_time(self._count)
+        parameters, states = [], []
         for path, parameter in target.namedparams():
             if parameter.trainable and parameter.grad is not None:
-                self.update_parameter(parameter, self._state_of(path, parameter))
+                parameters.append(parameter)
+                states.append(self._state_of(path, parameter))
+        if parameters:
+            self.update_parameters(parameters, states, self._guard.finite)
         return loss
 
-    @abstractmethod
+    def check_finite(self) -> None:
+        """Wait for a GPU, and raise if a loss has not been finite.
+
+        Raises
+        ------
+        NonFiniteLossError
+            It says how many steps ago. The parameters are those before that step.
+        """
+        in_vain = self._guard.check()
+        if in_vain:
+            self.t -= in_vain
+            message = (
+                f"update: the loss was NaN or infinite {in_vain} steps ago (1: in the "
+                "last one), and no parameter has changed since. Lower the learning "
+                "rate, clip the gradients, or look at the data"
+            )
+            raise NonFiniteLossError(message)
+
+    def update_parameters(
+        self,
+        parameters: list[Parameter],
+        states: list[dict[str, Array]],
+        finite: Array | None,
+    ) -> None:
+        """Change parameters by their gradients, and their states.
+
+        Parameters
+        ----------
+        parameters : list of Parameter
+        states : list of dict
+            As :attr:`state`, of each.
+        finite : array, shape (), or None
+            Where it is 0, nothing may change.
+        """
+        for parameter, state in zip(parameters, states, strict=True):
+            old_array, old_state = parameter.array, dict(state)
+            self.update_parameter(parameter, state)
+            if finite is not None:
+                parameter.array = _written(finite, parameter.array, old_array)
+                for name, old in old_state.items():
+                    state[name] = _written(finite, state[name], old)
+
     def update_parameter(self, parameter: Parameter, state: dict[str, Array]) -> None:
-        """Change one parameter by its gradient, and its `state`."""
+        """Change one parameter by its gradient, and its `state`: the rule."""
+        message = f"{type(self).__name__}: update_parameter is not defined"
+        raise RuntimeError(message)
+
+    def _count(self) -> None:
+        self.t += 1
 
     def serialize(self, serializer: Any) -> None:
         """Read or write step counts, hyperparameters, state, and the target's own.
@@ -196,7 +251,7 @@ def compute_gradients(
     Raises
     ------
     NonFiniteLossError
-        If the loss is NaN or infinite.
+        If the loss is NaN or infinite, and not on a GPU.
     """
     parameters = list(link.params())
     if not all(parameter.is_initialized for parameter in parameters):
@@ -208,7 +263,7 @@ def compute_gradients(
         for parameter, array in zip(parameters, traced, strict=True):
             parameter.array = array
         loss = lossfun(*args, **kwargs)
-        _check_finite(loss)
+        check_finite(loss)
         return loss
 
     try:
@@ -221,11 +276,7 @@ def compute_gradients(
     return loss
 
 
-def _check_finite(loss: Array) -> None:
-    loss = untraced(loss)
-    if is_array(loss) and tuple(loss.shape) == () and not math.isfinite(float(loss)):
-        message = (
-            f"update: the loss is {float(loss)}; this update changed no parameter. "
-            "Lower the learning rate, clip the gradients, or look at the data"
-        )
-        raise NonFiniteLossError(message)
+def _written(finite: Array, new: Array, old: Array) -> Array:
+    """The array `old`, with the values of `new` unless `finite` is 0."""
+    old[...] = array_namespace(finite, new).where(finite != 0, new, old)
+    return old

@@ -5,6 +5,7 @@ from __future__ import annotations
 from vdcore.arrays import Array
 from vdcore.optimizers.optimizer import Optimizer, check_step_size
 from vdcore.parameter import Parameter
+from vdcore.replay import live
 
 
 class SGD(Optimizer):
@@ -22,7 +23,8 @@ class SGD(Optimizer):
 
     def update_parameter(self, parameter: Parameter, state: dict[str, Array]) -> None:
         """Change one parameter by its gradient."""
-        parameter.array = parameter.array - parameter.grad * self.lr
+        lr = live(lambda: self.lr, parameter.array)
+        parameter.array = parameter.array - parameter.grad * lr
 
 
 class MomentumSGD(Optimizer):
@@ -44,5 +46,6 @@ class MomentumSGD(Optimizer):
 
     def update_parameter(self, parameter: Parameter, state: dict[str, Array]) -> None:
         """Change one parameter by its gradient."""
-        state["v"] = state["v"] * self.momentum - parameter.grad * self.lr
+        lr = live(lambda: self.lr, parameter.array)
+        state["v"] = state["v"] * self.momentum - parameter.grad * lr
         parameter.array = parameter.array + state["v"]

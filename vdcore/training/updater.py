@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from vdcore.training.trainer import Trainer
 
 NON_FINITE = ("raise", "skip")
+CHECK_INTERVAL = 100  # iterations between looks at the losses of a GPU
 
 
 class StandardUpdater:
@@ -37,9 +38,11 @@ class StandardUpdater:
         Called with the arrays of a batch; returns the loss. Default: the model.
     non_finite : {"raise", "skip"}
         What to do when the loss is NaN or infinite: raise an error that says where it
-        comes from; or leave the parameters alone, warn once, count the batch in
-        `skipped`, and report nothing of it. With "skip" each iteration reports
-        ``skipped``, 0 or 1, so that a log shows the fraction of skipped batches.
+        comes from (on a GPU up to 100 iterations later, in which no parameter changes,
+        for to look at each loss would mean to wait for it); or leave the parameters
+        alone, warn once, count the batch in `skipped`, and report nothing of it. With
+        "skip" each loss is looked at, and each iteration reports ``skipped``, 0 or 1,
+        so that a log shows the fraction of skipped batches.
 
     Attributes
     ----------
@@ -123,6 +126,22 @@ class StandardUpdater:
         if self.is_new_epoch:
             for optimizer in self._optimizers.values():
                 optimizer.new_epoch()
+        if self.is_new_epoch or self.iteration % CHECK_INTERVAL == 0:
+            self.check_finite()
+
+    def check_finite(self) -> None:
+        """Wait for a GPU, and raise if a loss since the last check was not finite.
+
+        Raises
+        ------
+        NonFiniteLossError
+        """
+        for optimizer in self._optimizers.values():
+            try:
+                optimizer.check_finite()
+            except NonFiniteLossError as error:
+                message = f"by iteration {self.iteration}: {error}"
+                raise NonFiniteLossError(message) from error
 
     def update_core(self) -> None:
         """Update the model on the next batch; override it for another procedure.
@@ -138,6 +157,8 @@ class StandardUpdater:
         lossfun = self.loss_func or target
         try:
             self.get_optimizer().update(lossfun, *args, **kwargs)
+            if self.non_finite == "skip":
+                self.get_optimizer().check_finite()
         except NonFiniteLossError as error:
             if self.non_finite == "raise":
                 where = locate_non_finite(target, lossfun, args, kwargs)
@@ -150,6 +171,8 @@ class StandardUpdater:
 
     def serialize(self, serializer: Serializer) -> None:
         """Read or write iterators, models, optimizers and counts."""
+        if serializer.is_writer:
+            self.check_finite()
         for name, iterator in self._iterators.items():
             iterator.serialize(serializer[f"iterator:{name}"])
         for name, optimizer in self._optimizers.items():
