@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import array_api_compat
@@ -162,15 +164,61 @@ def to_device(x: Any, device: Any) -> Any:
     Raises
     ------
     ValueError
-        If the device is none of these.
+        If the device is none of these, or there is no such GPU.
     RuntimeError
-        If a GPU is asked for and CuPy is not installed.
+        If a GPU is asked for and CuPy is not installed or finds no GPU that it can use.
     """
     if device is None:
         return x
     if device == "cpu":
         return to_numpy(x)
+    with using_device(device) as cupy:
+        return cupy.asarray(untraced(x))
+
+
+@contextmanager
+def using_device(device: Any) -> Iterator[Any]:
+    """Let new arrays of CuPy be made on a GPU inside a ``with`` block.
+
+    Parameters
+    ----------
+    device
+        As of :func:`to_device`; None and "cpu" change nothing.
+
+    Yields
+    ------
+    module or None
+        CuPy, for a GPU.
+
+    Raises
+    ------
+    ValueError, RuntimeError
+        As :func:`to_device`.
+    """
+    if device is None or device == "cpu":
+        yield None
+        return
     index = _gpu_index(device)
+    cupy = _cupy(device)
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        message = (
+            f"to_device: `device` = {device!r} is a GPU, and CuPy is installed but no "
+            f'GPU is usable: {error}; look at the driver, or use device "cpu"'
+        )
+        raise RuntimeError(message) from error
+    if index >= count:
+        message = (
+            f"to_device: `device` must be one of the {count} GPUs of this machine, "
+            f"0 to {count - 1}, got {device!r}"
+        )
+        raise ValueError(message)
+    with cupy.cuda.Device(index):
+        yield cupy
+
+
+def _cupy(device: Any) -> Any:
     try:
         import cupy
     except ImportError as error:
@@ -179,8 +227,7 @@ def to_device(x: Any, device: Any) -> Any:
             'is not installed; run `pip install "vdcore[cuda13]"` or use device "cpu"'
         )
         raise RuntimeError(message) from error
-    with cupy.cuda.Device(index):
-        return cupy.asarray(untraced(x))
+    return cupy
 
 
 def _gpu_index(device: Any) -> int:

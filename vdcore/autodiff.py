@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 import numpy
@@ -16,7 +17,14 @@ from autograd.core import VJPNode, add_outgrads
 from autograd.extend import Box, VSpace, defvjp_argnums, primitive
 from autograd.tracer import new_box, toposort, trace_stack
 
-from vdcore.arrays import Array, array_namespace, is_traced, untraced
+from vdcore.arrays import (
+    Array,
+    array_namespace,
+    is_traced,
+    library_name,
+    untraced,
+)
+from vdcore.kernels.table import load_backend
 
 __all__ = [
     "TracedArray",
@@ -198,6 +206,8 @@ def value_and_gradients(
 
 def _box(array: Array, trace: int, root: VJPNode) -> Box:
     if type(array) not in Box.type_mappings:
+        load_backend(library_name(type(array)))  # which registers the library's arrays
+    if type(array) not in Box.type_mappings:
         cls = type(array)
         message = (
             f"value_and_gradients: arrays of {cls.__module__}.{cls.__qualname__} are "
@@ -208,6 +218,20 @@ def _box(array: Array, trace: int, root: VJPNode) -> Box:
 
 
 def _backward(end: VJPNode, seed: Array, roots: list[VJPNode]) -> list[Array | None]:
+    token = _seed.set(seed)
+    try:
+        return _backpropagated(end, seed, roots)
+    finally:
+        _seed.reset(token)
+
+
+# The gradient of the loss by itself, 1: to compare a value would be to wait for a GPU.
+_seed: ContextVar[Any] = ContextVar("vdcore_seed", default=None)
+
+
+def _backpropagated(
+    end: VJPNode, seed: Array, roots: list[VJPNode]
+) -> list[Array | None]:
     outgrads = {end: (seed, False)}
     leaves = {}
     for node in toposort(end):
@@ -230,7 +254,9 @@ def _known_gradients_vjp(argnums, value, args, kwargs):
 
     def vjp(g: Array) -> list[Array]:
         # The value is most often a term of the loss itself: spare a pass over memory.
-        if isinstance(g, numpy.generic | numpy.ndarray) and g == 1:
+        if g is _seed.get() or (
+            isinstance(g, numpy.generic | numpy.ndarray) and g == 1
+        ):
             return gradients
         return [gradient * g for gradient in gradients]
 

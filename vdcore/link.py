@@ -43,7 +43,15 @@ class Link:
 
     What is no parameter but belongs to the model, such as running statistics, is
     registered by :meth:`add_persistent`.
+
+    Attributes
+    ----------
+    live_attributes : tuple of str
+        Numbers that change from step to step and are read through
+        :func:`vdcore.replay.live`.
     """
+
+    live_attributes: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         self.name: str | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from typing import Any
 
-from vdcore.arrays import Array, array_namespace, asarray_like, is_array
+from vdcore.arrays import Array, array_namespace, asarray_like, is_array, to_device
 
 
 class TupleDataset:
@@ -70,6 +70,15 @@ class TupleDataset:
         except TypeError:
             return TupleDataset(*rows)
         return rows
+
+    def to_device(self, device: Any) -> TupleDataset:
+        """Return the same examples on a device; see :func:`vdcore.arrays.to_device`.
+
+        Data that fits on a GPU is best put there once: taking a batch then copies only
+        indices, and a step of training can be recorded
+        (:class:`vdcore.training.StandardUpdater`, `graph`).
+        """
+        return TupleDataset(*(to_device(array, device) for array in self.arrays))
 
     def take(self, indices: Any) -> tuple[Array, ...]:
         """Gather the rows `indices` of every array: one batch as a tuple of arrays."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vdcore import kernels
-from vdcore.arrays import Array, array_namespace, check_array, untraced
+from vdcore.arrays import Array, array_namespace, check_array, is_on_gpu, untraced
 from vdcore.autodiff import attach_gradients
 
 
@@ -25,7 +25,8 @@ def softmax_cross_entropy(x: Array, t: Array) -> Array:
     Raises
     ------
     ValueError
-        If the shapes do not fit, the batch is empty or a label is out of range.
+        If the shapes do not fit, the batch is empty or a label is out of range. (On a
+        GPU the loss is NaN then, for to look at labels there means to wait for it.)
     TypeError
         If `x` or `t` is no array, the scores are not floating-point numbers or the
         labels not integers.
@@ -57,6 +58,8 @@ def check_labels(operation: str, x: Array, t: Array) -> None:
     if shape[0] == 0:
         message = f"{operation}: the batch is empty, and so its mean is undefined"
         raise ValueError(message)
+    if is_on_gpu(t):
+        return  # to look at labels is to wait for the GPU; wrong ones make a loss NaN
     low, high = int(xp.min(t)), int(xp.max(t))
     if low < 0 or high >= shape[1]:
         message = (

@@ -14,12 +14,12 @@ def softmax_cross_entropy(logits: Array, t: Array) -> tuple[Array, Array]:
     ----------
     logits : array, shape (batch, classes)
     t : array of integers, shape (batch,)
-        Class indices, valid ones.
+        Class indices.
 
     Returns
     -------
     loss : array, shape ()
-        Nats per example.
+        Nats per example; NaN if a class index is out of range.
     gradient : array, shape (batch, classes)
         ``(softmax(logits) - onehot(t)) / batch``.
     """
@@ -29,7 +29,9 @@ def softmax_cross_entropy(logits: Array, t: Array) -> tuple[Array, Array]:
     exponentials = xp.exp(shifted)
     total = xp.sum(exponentials, axis=1, keepdims=True)
     numbers = xp.arange(classes)
-    onehot = xp.expand_dims(xp.astype(t, numbers.dtype), axis=1) == numbers
-    onehot = xp.astype(onehot, logits.dtype)
+    t = xp.astype(t, numbers.dtype)
+    onehot = xp.astype(xp.expand_dims(t, axis=1) == numbers, logits.dtype)
     log_likelihood = xp.sum(shifted * onehot, axis=1) - xp.log(total[:, 0])
+    valid = (t >= 0) & (t < classes)
+    log_likelihood = xp.where(valid, log_likelihood, log_likelihood * xp.nan)
     return -xp.mean(log_likelihood), (exponentials / total - onehot) / batch

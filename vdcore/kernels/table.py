@@ -55,13 +55,14 @@ class Kernel(Generic[P, R]):
 
     def _choose(self, cls: type) -> Callable[P, R]:
         library = library_name(cls)
-        _load_backend(library)
+        load_backend(library)
         self._chosen[cls] = self._overrides.get(library, self.generic)
         return self._chosen[cls]
 
 
 @functools.cache
-def _load_backend(library: str) -> None:
+def load_backend(library: str) -> None:
+    """Import what vdcore has for the arrays of a library, if it has anything."""
     name = f"vdcore.backends.{library}_backend"
     if library in ("numpy", "cupy") and importlib.util.find_spec(name):
         importlib.import_module(name)

@@ -66,6 +66,8 @@ class VariationalDropoutChain(Chain):
         If `num_examples` is no number.
     """
 
+    live_attributes = ("kl_coef",)
+
     def __init__(
         self,
         *args: Any,

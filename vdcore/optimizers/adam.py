@@ -31,6 +31,7 @@ class Adam(Optimizer):
 
     state_names = ("m", "v")
     hyperparameters = ("alpha", "beta1", "beta2", "eps")
+    live_attributes = (*Optimizer.live_attributes, "alpha")
 
     def __init__(
         self,

@@ -31,7 +31,13 @@ class Optimizer:
     state : dict
         For each parameter path the arrays that the rule keeps, for example ``m`` and
         ``v`` of Adam.
+    hooks : dict
+        What :meth:`add_hook` was given, by name.
+    live_attributes : tuple of str
+        Those that a rule reads through :func:`vdcore.replay.live`.
     """
+
+    live_attributes: tuple[str, ...] = ("t", "epoch", "lr")
 
     state_names: tuple[str, ...] = ()
     hyperparameters: tuple[str, ...] = ("lr",)
@@ -41,7 +47,7 @@ class Optimizer:
         self.t = 0
         self.epoch = 0
         self.state: dict[str, dict[str, Array]] = {}
-        self._hooks: dict[str, Callable[[Optimizer], None]] = {}
+        self.hooks: dict[str, Callable[[Optimizer], None]] = {}
         self._guard = LossGuard()
 
     def setup(self, link: Link) -> Optimizer:
@@ -69,10 +75,10 @@ class Optimizer:
             If a hook of that name is there already.
         """
         name = name or getattr(hook, "name", "") or type(hook).__name__
-        if name in self._hooks:
+        if name in self.hooks:
             message = f"add_hook: there is a hook {name!r} already; give another `name`"
             raise ValueError(message)
-        self._hooks[name] = hook
+        self.hooks[name] = hook
 
     def new_epoch(self) -> None:
         """Count an epoch."""
@@ -111,7 +117,7 @@ class Optimizer:
         if lossfun is not None:
             loss = compute_gradients(target, lossfun, *args, **kwargs)
             self._guard.watch(loss)
-        for hook in self._hooks.values():
+        for hook in self.hooks.values():
             hook(self)
         each_time(self._count)
         parameters, states = [], []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from vdcore.arrays import using_device
 from vdcore.configuration import using_config
 from vdcore.iterators import SerialIterator
 from vdcore.link import Link
@@ -93,7 +94,7 @@ class Evaluator(Extension):
         function = self.eval_func or self.target
         summary = DictSummary()
         self.iterator.reset()
-        with using_config("train", False):
+        with using_config("train", False), using_device(self.device):
             for batch in self.iterator:
                 observation: dict[str, Any] = {}
                 with report_scope(observation):
