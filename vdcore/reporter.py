@@ -8,9 +8,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-import numpy
-
-from vdcore.arrays import array_namespace, is_array, untraced
+from vdcore.arrays import array_namespace, is_array, is_on_gpu, to_numpy, untraced
 from vdcore.replay import each_time
 
 # The reporter that is listening, with the dictionary it writes to: local to a thread
@@ -153,48 +151,48 @@ def report_scope(observation: dict[str, Any]) -> Iterator[None]:
 
 
 class Summary:
-    """Running mean and deviation of a number, in double precision.
-
-    Arrays of a device are added up there; reading the result is what waits for it.
-    """
+    """Running mean and deviation of a number, in double precision."""
 
     def __init__(self) -> None:
         self._weight = 0.0
-        self._sum: Any = 0.0
-        self._sum_of_squares: Any = 0.0
+        self._sum = 0.0
+        self._sum_of_squares = 0.0
 
     def add(self, value: Any, weight: float = 1.0) -> None:
         """Add a number that stands for `weight` observations."""
-        if not is_array(value) or isinstance(value, numpy.ndarray | numpy.generic):
-            value = float(value)
-        else:
-            xp = array_namespace(value)
-            value = xp.astype(value, xp.float64)
+        value = float(value)
+        self.add_sums(weight, weight * value, weight * value * value)
+
+    def add_sums(self, weight: float, total: float, squares: float) -> None:
+        """Add weighted observations of which the sums are known."""
         self._weight += weight
-        self._sum = self._sum + weight * value
-        self._sum_of_squares = self._sum_of_squares + weight * value * value
+        self._sum += total
+        self._sum_of_squares += squares
 
     def compute_mean(self) -> float:
         """Weighted mean; NaN when nothing was added."""
-        return float(self._sum) / self._weight if self._weight else math.nan
+        return self._sum / self._weight if self._weight else math.nan
 
     def make_statistics(self) -> tuple[float, float]:
         """Weighted mean and standard deviation (of the population, not corrected)."""
         mean = self.compute_mean()
         if not self._weight:
             return mean, math.nan
-        variance = float(self._sum_of_squares) / self._weight - mean * mean
+        variance = self._sum_of_squares / self._weight - mean * mean
         return mean, math.sqrt(variance) if not variance < 0 else 0.0
 
     def serialize(self, serializer: Any) -> None:
         """Read or write the sums."""
         self._weight = serializer("weight", self._weight)
-        self._sum = serializer("sum", float(self._sum))
-        self._sum_of_squares = serializer("squares", float(self._sum_of_squares))
+        self._sum = serializer("sum", self._sum)
+        self._sum_of_squares = serializer("squares", self._sum_of_squares)
 
 
 class DictSummary:
     """A :class:`Summary` for each key of the dictionaries added.
+
+    Arrays of a GPU are added up there, all those of a dictionary at once; reading the
+    result is what waits for it.
 
     Examples
     --------
@@ -207,26 +205,60 @@ class DictSummary:
 
     def __init__(self) -> None:
         self._summaries: dict[str, Summary] = {}
+        self._on_gpu: dict[tuple[str, ...], _SumsOnGPU] = {}
 
     def add(self, values: Mapping[str, Any], weight: float = 1.0) -> None:
         """Add the numbers of a dictionary; keys may differ from one to the next."""
+        on_gpu = {key: value for key, value in values.items() if is_on_gpu(value)}
         for key, value in values.items():
-            self._summaries.setdefault(key, Summary()).add(value, weight)
+            summary = self._summaries.setdefault(key, Summary())
+            if key not in on_gpu:
+                summary.add(value, weight)
+        if on_gpu:
+            sums = self._on_gpu.setdefault(tuple(on_gpu), _SumsOnGPU())
+            sums.add(list(on_gpu.values()), weight)
 
     def compute_mean(self) -> dict[str, float]:
         """Means by key."""
-        return {key: s.compute_mean() for key, s in self._summaries.items()}
+        return {key: s.compute_mean() for key, s in self._collected().items()}
 
     def make_statistics(self) -> dict[str, float]:
         """Means by key, and deviations by key with ``.std`` appended."""
         statistics = {}
-        for key, summary in self._summaries.items():
+        for key, summary in self._collected().items():
             statistics[key], statistics[f"{key}.std"] = summary.make_statistics()
         return statistics
 
     def serialize(self, serializer: Any) -> None:
         """Read or write the summaries."""
-        names = serializer("names", list(self._summaries))
+        names = serializer("names", list(self._collected()))
         self._summaries = {key: self._summaries.get(key, Summary()) for key in names}
         for index, summary in enumerate(self._summaries.values()):
             summary.serialize(serializer[str(index)])
+
+    def _collected(self) -> dict[str, Summary]:
+        """The summaries, with what has been added up on a GPU."""
+        for keys, sums in self._on_gpu.items():
+            rows = zip(keys, *map(to_numpy, (sums.total, sums.squares)), strict=True)
+            for key, total, squares in rows:
+                self._summaries[key].add_sums(sums.weight, float(total), float(squares))
+        self._on_gpu.clear()
+        return self._summaries
+
+
+class _SumsOnGPU:
+    """Weighted sums of numbers, and of their squares, as vectors."""
+
+    def __init__(self) -> None:
+        self.weight = 0.0
+        self.total: Any = 0.0
+        self.squares: Any = 0.0
+
+    def add(self, values: list[Any], weight: float) -> None:
+        xp = array_namespace(*values)
+        if len({value.dtype for value in values}) > 1:
+            values = [xp.astype(value, xp.float64) for value in values]
+        row = xp.astype(xp.stack(values), xp.float64)
+        self.weight += weight
+        self.total = self.total + row * weight
+        self.squares = self.squares + row * row * weight
