@@ -64,6 +64,16 @@ def parse_args(description):
         "at the end only",
     )
     add("-g", "--gpu", type=int, default=-1, help="GPU number; -1: CPU")
+    add(
+        "--graph",
+        action="store_true",
+        help="let the GPU repeat whole training steps by itself, as a CUDA graph",
+    )
+    add(
+        "--profile",
+        action="store_true",
+        help="run 100 iterations, say what the GPU did in them, and end",
+    )
     add("-o", "--out", default="result/cifar", help="folder of everything written")
     add(
         "--pretrain",
@@ -171,4 +181,7 @@ def parse_args(description):
         help="at the end, train the means alone: no KL, the noise as it is",
     )
     add("--threshold", type=float, default=3.0, help="on log alpha")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.gpu < 0 and (args.graph or args.profile):
+        parser.error("--graph and --profile go with --gpu")
+    return args

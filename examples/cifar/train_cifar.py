@@ -184,16 +184,23 @@ def main():
     )
 
     transform = None if args.no_augmentation else datasets.RandomCropFlip()
+    on_device = train.to_device(device)
     updater = training.StandardUpdater(
-        iterators.SerialIterator(train, args.batchsize, transform=transform),
+        iterators.SerialIterator(on_device, args.batchsize, transform=transform),
         optimizer,
         device=device,
         loss_func=loss,
+        graph=args.graph,
     )
+    if args.profile:
+        print(inspection.profile_gpu(updater.update))
+        return
     trainer = training.Trainer(updater, (args.epoch, "epoch"), out=args.out)
     trainer.extend(Settings(settings))
     evaluator = extensions.Evaluator(
-        iterators.SerialIterator(test, args.batchsize, repeat=False, shuffle=False),
+        iterators.SerialIterator(
+            test.to_device(device), args.batchsize, repeat=False, shuffle=False
+        ),
         model,
         device=device,
         eval_func=loss,

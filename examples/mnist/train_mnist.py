@@ -82,6 +82,16 @@ def parse_args():
         help="epochs between snapshots; -1: at the end only",
     )
     add("-g", "--gpu", type=int, default=-1, help="GPU number; -1: CPU")
+    add(
+        "--graph",
+        action="store_true",
+        help="let the GPU repeat whole training steps by itself, as a CUDA graph",
+    )
+    add(
+        "--profile",
+        action="store_true",
+        help="run 100 iterations, say what the GPU did in them, and end",
+    )
     add("-o", "--out", default="result/mnist", help="folder of everything written")
     add(
         "-r",
@@ -151,6 +161,8 @@ def parse_args():
     args = parser.parse_args()
     if args.relu_after_convolutions and MODELS[args.model] is not MODELS["lenet5"]:
         parser.error("--relu-after-convolutions goes with --model lenet5")
+    if args.gpu < 0 and (args.graph or args.profile):
+        parser.error("--graph and --profile go with --gpu")
     return args
 
 
@@ -229,15 +241,21 @@ def main():
     optimizer = optimizers.Adam(args.lr).setup(model)
 
     updater = training.StandardUpdater(
-        iterators.SerialIterator(train, args.batchsize),
+        iterators.SerialIterator(train.to_device(device), args.batchsize),
         optimizer,
         device=device,
         loss_func=loss,
+        graph=args.graph,
     )
+    if args.profile:
+        print(inspection.profile_gpu(updater.update))
+        return
     trainer = training.Trainer(updater, (args.epoch, "epoch"), out=args.out)
     trainer.extend(
         extensions.Evaluator(
-            iterators.SerialIterator(test, 1000, repeat=False, shuffle=False),
+            iterators.SerialIterator(
+                test.to_device(device), 1000, repeat=False, shuffle=False
+            ),
             model,
             device=device,
             eval_func=loss,

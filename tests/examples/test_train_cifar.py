@@ -275,9 +275,9 @@ def test_recipes_are_the_originals(script, mode, rule, hooks):
     model, optimizer, _ = trainer_stub(script, mode, args)
     step = optimizer.hyperparameters[0]
     assert (type(optimizer).__name__, getattr(optimizer, step)) == rule
-    assert optimizer._hooks.keys() == hooks.keys()
+    assert optimizer.hooks.keys() == hooks.keys()
     for name, (attribute, value) in hooks.items():
-        assert getattr(optimizer._hooks[name], attribute) == value
+        assert getattr(optimizer.hooks[name], attribute) == value
     assert model.use_raw_dropout is (mode == "pretrain")
     for block in (model.block1_1, model.block5_2):
         assert block.use_raw_dropout is (mode == "pretrain")
