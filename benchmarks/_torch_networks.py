@@ -132,12 +132,15 @@ def training_step(
     t: Tensor,
     *,
     fused: bool,
-    compiled: bool,
+    compiled: dict[str, str] | None,
 ) -> Callable[[], None]:
-    """One step of Adam on the batch, as a function of no arguments."""
+    """One step of Adam on the batch, as a function of no arguments.
+
+    Compiled by ``torch.compile`` with the options in `compiled`, unless that is None.
+    """
     loss = objective(network, num_examples)
-    if compiled:
-        loss = torch.compile(loss)
+    if compiled is not None:
+        loss = torch.compile(loss, **compiled)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, fused=fused)
 
     def step() -> None:

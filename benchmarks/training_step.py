@@ -86,7 +86,7 @@ def measure(name, threads, quick):
     x = rng.random((network.batch, *network.shape), dtype=numpy.float32)
     t = rng.integers(0, 10, network.batch).astype(numpy.int32)
 
-    def torch_step(variational, fused=False, compiled=False):
+    def torch_step(variational, fused=False, compiled=None):
         return training_step(
             torch_network(network, variational),
             network.num_examples,
@@ -109,10 +109,10 @@ def measure(name, threads, quick):
         "torch dense eager, fused Adam": torch_step(False, fused=True),
     }
     if not quick:  # compiling takes most of a minute
-        compiled = torch_step(True, compiled=True)
+        compiled = torch_step(True, compiled={})
         cases["torch VD compile"] = compiled
         cases["torch VD compile, fused Adam"] = torch_step(
-            True, fused=True, compiled=True
+            True, fused=True, compiled={}
         )
     rounds, seconds = (3, 0.1) if quick else (network.rounds, 0.5)
     timings = interleave(cases, rounds, seconds)
