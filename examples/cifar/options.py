@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import math
 
+from vdcore.training.extensions import latest_snapshot
+
 
 def positive(text):
     if int(text) < 1:
@@ -91,6 +93,12 @@ def parse_args(description):
         help="a snapshot of the same kind of run, to continue it (the other options "
         "must be those of that run); or a model to start from, without --pretrain a "
         "plain one: model.npz or a snapshot of a run with --pretrain",
+    )
+    add(
+        "--autoload",
+        action="store_true",
+        help="continue from the last snapshot in --out, if there is one; otherwise "
+        "begin, with --resume if given",
     )
     add(
         "-ro",
@@ -182,6 +190,9 @@ def parse_args(description):
     )
     add("--threshold", type=float, default=3.0, help="on log alpha")
     args = parser.parse_args()
+    if args.autoload:
+        latest = latest_snapshot(args.out)
+        args.resume = str(latest) if latest else args.resume
     if args.gpu < 0 and (args.graph or args.profile):
         parser.error("--graph and --profile go with --gpu")
     return args

@@ -12,7 +12,7 @@ from vdcore.training import Extension
 MODEL = "updater/model:main/"
 OPTIMIZER = "updater/optimizer:main/"
 # Options that a run may be continued with others of.
-FREE = {"frequency", "gpu", "graph", "out", "profile", "resume", "resume_opt"}
+FREE = set("autoload frequency gpu graph out profile resume resume_opt".split())
 
 
 class Settings(Extension):

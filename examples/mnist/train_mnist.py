@@ -99,6 +99,12 @@ def parse_args():
         help="snapshot to continue from; the other options must be those of the run "
         "that wrote it",
     )
+    add(
+        "--autoload",
+        action="store_true",
+        help="continue from the last snapshot in --out, if there is one; see "
+        "--frequency",
+    )
     add("--model", default="lenet300100", choices=MODELS, help="network")
     add(
         "--relu-after-convolutions",
@@ -161,6 +167,9 @@ def parse_args():
     args = parser.parse_args()
     if args.relu_after_convolutions and MODELS[args.model] is not MODELS["lenet5"]:
         parser.error("--relu-after-convolutions goes with --model lenet5")
+    if args.autoload:
+        latest = extensions.latest_snapshot(args.out)
+        args.resume = str(latest) if latest else args.resume
     if args.gpu < 0 and (args.graph or args.profile):
         parser.error("--graph and --profile go with --gpu")
     return args

@@ -243,6 +243,13 @@ def names(trainer):
     return sorted(path.name for path in trainer.out.iterdir())
 
 
+def test_the_latest_snapshot_is_that_of_the_highest_iteration(tmp_path):
+    assert extensions.latest_snapshot(tmp_path / "none") is None
+    for name in ("snapshot_iter_9", "snapshot_iter_10", "snapshot_iter_11.tmp", "log"):
+        (tmp_path / name).touch()
+    assert extensions.latest_snapshot(tmp_path) == tmp_path / "snapshot_iter_10"
+
+
 def test_snapshots_are_kept_up_to_a_number(make_trainer):
     trainer = make_trainer((3, "epoch"))
     trainer.extend(extensions.snapshot(keep=2))

@@ -10,7 +10,11 @@ from vdcore.training.extensions.observe import observe_lr, observe_value
 from vdcore.training.extensions.plot_report import PlotReport
 from vdcore.training.extensions.print_report import PrintReport
 from vdcore.training.extensions.progress_bar import ProgressBar
-from vdcore.training.extensions.snapshot import snapshot, snapshot_object
+from vdcore.training.extensions.snapshot import (
+    latest_snapshot,
+    snapshot,
+    snapshot_object,
+)
 from vdcore.training.extensions.variational import FreezeNoise, KLWarmUp, MaskFrom
 
 __all__ = [
@@ -24,6 +28,7 @@ __all__ = [
     "PlotReport",
     "PrintReport",
     "ProgressBar",
+    "latest_snapshot",
     "observe_lr",
     "observe_value",
     "snapshot",

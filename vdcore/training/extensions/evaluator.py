@@ -15,6 +15,7 @@ from vdcore.training.extension import PRIORITY_WRITER, Extension
 from vdcore.training.updater import as_arguments
 
 if TYPE_CHECKING:
+    from vdcore.training.communicator import Communicator
     from vdcore.training.trainer import Trainer
 
 
@@ -36,6 +37,9 @@ class Evaluator(Extension):
         Called with the evaluator before each evaluation.
     eval_func : callable, optional
         Called with the arrays of a batch; default `target`.
+    communicator : Communicator, optional
+        Of processes that each evaluate the model on a part of the data set; all get
+        the averages over the whole. Its running statistics are averaged first.
 
     Raises
     ------
@@ -60,6 +64,7 @@ class Evaluator(Extension):
         device: Any = None,
         eval_hook: Callable[[Evaluator], None] | None = None,
         eval_func: Callable[..., Any] | None = None,
+        communicator: Communicator | None = None,
     ) -> None:
         if getattr(iterator, "repeat", False):
             message = (
@@ -73,6 +78,7 @@ class Evaluator(Extension):
         self.device = device
         self.eval_hook = eval_hook
         self.eval_func = eval_func
+        self.communicator = communicator
 
     def __call__(self, trainer: Trainer | None = None) -> dict[str, float]:
         """Evaluate; return the averages by name, and report them.
@@ -89,6 +95,8 @@ class Evaluator(Extension):
 
     def evaluate(self) -> dict[str, float]:
         """Averages of the values reported in one run over the data set."""
+        if self.communicator is not None:
+            self.communicator.allreduce_persistent(self.target)
         if self.eval_hook:
             self.eval_hook(self)
         function = self.eval_func or self.target
@@ -101,4 +109,9 @@ class Evaluator(Extension):
                     args, kwargs = as_arguments(self.converter(batch, self.device))
                     function(*args, **kwargs)
                 summary.add(observation, weight=batch_length(batch))
-        return summary.compute_mean()
+        if self.communicator is None:
+            return summary.compute_mean()
+        whole = DictSummary()
+        for part in self.communicator.allgather_obj(summary):
+            whole.merge(part)
+        return whole.compute_mean()

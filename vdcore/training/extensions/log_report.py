@@ -39,6 +39,8 @@ class LogReport(Extension):
         in seconds.
     """
 
+    main_rank_only = True
+
     def __init__(
         self,
         keys: Iterable[str] | None = None,

@@ -48,6 +48,8 @@ class PlotReport(Extension):
         If matplotlib is not installed.
     """
 
+    main_rank_only = True
+
     def __init__(
         self,
         y_keys: str | Sequence[str],

@@ -30,6 +30,8 @@ class PrintReport(Extension):
         Default standard output.
     """
 
+    main_rank_only = True
+
     def __init__(
         self,
         entries: Sequence[str],

@@ -36,6 +36,8 @@ class ProgressBar(Extension):
         If tqdm is not installed.
     """
 
+    main_rank_only = True
+
     def __init__(
         self,
         training_length: tuple[float, str] | None = None,

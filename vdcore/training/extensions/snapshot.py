@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vdcore.serialization import Serializer
+from vdcore.serialization import DictionarySerializer, Serializer
 from vdcore.serializers import save_npz
 from vdcore.training.extension import Extension
 
@@ -38,7 +41,14 @@ class Snapshot(Extension):
         self._written: list[str] = []
 
     def __call__(self, trainer: Trainer) -> None:
-        """Write a file, and delete those that are no longer to be kept."""
+        """Write a file, and delete those that are no longer to be kept.
+
+        Rank 0 does. Where others share the training, they give it what they have.
+        """
+        if not trainer.is_main_rank:
+            if self._target is None:
+                trainer.serialize(DictionarySerializer())
+            return
         name = self._filename.format(trainer)
         self._written = [other for other in self._written if other != name] + [name]
         target = trainer if self._target is None else self._target
@@ -62,7 +72,8 @@ def snapshot(
     """Extension that saves the whole trainer.
 
     To continue, build the same trainer and ``load_npz("result/snapshot_iter_600",
-    trainer)`` before ``trainer.run()``: on a CPU the run goes on bit for bit.
+    trainer)`` before ``trainer.run()``: on a CPU the run goes on bit for bit. The last
+    one that a run left is found by :func:`latest_snapshot`.
 
     Parameters
     ----------
@@ -77,6 +88,31 @@ def snapshot(
         Number of files to keep; older ones of this run are deleted. Default: all.
     """
     return Snapshot(None, savefun, filename, trigger, keep)
+
+
+def latest_snapshot(
+    folder: str | os.PathLike[str], prefix: str = "snapshot_iter_"
+) -> Path | None:
+    """Find the snapshot of the highest iteration in a trainer's folder.
+
+    Parameters
+    ----------
+    folder : path-like
+        Need not be there yet.
+    prefix : str
+        Of the file names; what follows is the iteration.
+
+    Returns
+    -------
+    pathlib.Path or None
+        None if there is no snapshot.
+    """
+    found = {
+        int(path.name.removeprefix(prefix)): path
+        for path in Path(folder).glob(f"{prefix}*")
+        if re.fullmatch(r"\d+", path.name.removeprefix(prefix))
+    }
+    return found[max(found)] if found else None
 
 
 def snapshot_object(
