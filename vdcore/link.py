@@ -162,6 +162,13 @@ class Link:
             for name in link._parameter_names:
                 yield f"{prefix}/{name}", getattr(link, name)
 
+    def namedpersistents(self) -> Iterator[tuple[str, Any]]:
+        """Pairs of a path such as ``"/bn1/avg_mean"`` and a persistent value."""
+        for path, link in self.namedlinks():
+            prefix = path.rstrip("/")
+            for name in link._persistent_names:
+                yield f"{prefix}/{name}", getattr(link, name)
+
     def links(self) -> Iterator[Link]:
         """Yield the link itself and all below it."""
         return (link for _, link in self.namedlinks())

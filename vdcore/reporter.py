@@ -124,6 +124,12 @@ def _deliver(values: Mapping[str, Any], observer: Any) -> None:
         observation.update(reporter.full_names(values, observer))
 
 
+def reported() -> dict[str, Any]:
+    """What has been reported in the present scope, by full name."""
+    listening = _listening.get()
+    return {} if listening is None else dict(listening[1])
+
+
 def retract() -> None:
     """Forget what has been reported in the present scope, as for a discarded step."""
     listening = _listening.get()
@@ -168,6 +174,10 @@ class Summary:
         self._weight += weight
         self._sum += total
         self._sum_of_squares += squares
+
+    def merge(self, other: Summary) -> None:
+        """Add all that has been added to another summary."""
+        self.add_sums(other._weight, other._sum, other._sum_of_squares)
 
     def compute_mean(self) -> float:
         """Weighted mean; NaN when nothing was added."""
@@ -217,6 +227,14 @@ class DictSummary:
         if on_gpu:
             sums = self._on_gpu.setdefault(tuple(on_gpu), _SumsOnGPU())
             sums.add(list(on_gpu.values()), weight)
+
+    def merge(self, other: DictSummary) -> None:
+        """Add all that has been added to another summary."""
+        for key, summary in other._collected().items():
+            self._summaries.setdefault(key, Summary()).merge(summary)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_summaries": self._collected(), "_on_gpu": {}}
 
     def compute_mean(self) -> dict[str, float]:
         """Means by key."""

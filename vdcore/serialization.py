@@ -104,13 +104,13 @@ class NpzDeserializer(Serializer):
 
 
 class Keeper(Serializer):
-    """Remembers the values of an object the first time, gives them back the second."""
+    """Remembers `values` of an object the first time, gives them back the second."""
 
     def __init__(self) -> None:
-        self._values: dict[str, Any] = {}
+        self.values: dict[str, Any] = {}
 
     def _exchange(self, name: str, value: Any) -> Any:
-        return self._values.setdefault(name, value)
+        return self.values.setdefault(name, value)
 
 
 def generator_state(rng: numpy.random.Generator) -> dict[str, Any]:

@@ -6,13 +6,16 @@ from vdcore.datasets.cifar import get_cifar10, get_cifar100
 from vdcore.datasets.digits import get_digits
 from vdcore.datasets.mnist import get_fashion_mnist, get_kmnist, get_mnist
 from vdcore.datasets.random_crop_flip import RandomCropFlip
+from vdcore.datasets.scatter_dataset import scatter_dataset
 from vdcore.datasets.split_dataset import split_dataset, split_dataset_random
 from vdcore.datasets.standardization import Standardization
+from vdcore.datasets.sub_dataset import SubDataset
 from vdcore.datasets.tuple_dataset import TupleDataset
 
 __all__ = [
     "RandomCropFlip",
     "Standardization",
+    "SubDataset",
     "TupleDataset",
     "get_cifar10",
     "get_cifar100",
@@ -20,6 +23,7 @@ __all__ = [
     "get_fashion_mnist",
     "get_kmnist",
     "get_mnist",
+    "scatter_dataset",
     "split_dataset",
     "split_dataset_random",
 ]

@@ -116,7 +116,7 @@ class Optimizer:
         loss = None
         if lossfun is not None:
             loss = compute_gradients(target, lossfun, *args, **kwargs)
-            self._guard.watch(loss)
+            self.watch(loss)
         for hook in self.hooks.values():
             hook(self)
         each_time(self._count)
@@ -128,6 +128,13 @@ class Optimizer:
         if parameters:
             self.update_parameters(parameters, states, self._guard.finite)
         return loss
+
+    def watch(self, loss: Array) -> None:
+        """Note the loss of the next :meth:`update`, if that is not given a `lossfun`.
+
+        On a GPU that update then changes nothing if the loss is not finite.
+        """
+        self._guard.watch(loss)
 
     def check_finite(self) -> None:
         """Wait for a GPU, and raise if a loss has not been finite.

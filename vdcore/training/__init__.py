@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from vdcore.training import extensions, triggers
+from vdcore.training.communicator import Communicator, create_communicator
 from vdcore.training.convert import concat_examples
 from vdcore.training.extension import (
     PRIORITY_EDITOR,
@@ -11,6 +12,7 @@ from vdcore.training.extension import (
     Extension,
     make_extension,
 )
+from vdcore.training.parallel_updater import ParallelUpdater
 from vdcore.training.trainer import Trainer
 from vdcore.training.triggers import get_trigger
 from vdcore.training.updater import StandardUpdater
@@ -19,10 +21,13 @@ __all__ = [
     "PRIORITY_EDITOR",
     "PRIORITY_READER",
     "PRIORITY_WRITER",
+    "Communicator",
     "Extension",
+    "ParallelUpdater",
     "StandardUpdater",
     "Trainer",
     "concat_examples",
+    "create_communicator",
     "extensions",
     "get_trigger",
     "make_extension",

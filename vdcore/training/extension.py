@@ -27,11 +27,15 @@ class Extension:
         order in which they were added.
     name : str or None
         Under which the trainer knows it; by default its `default_name`.
+    main_rank_only : bool
+        Where several processes share a training, call it on rank 0 alone, because it
+        writes or prints.
     """
 
     trigger: Any = (1, "iteration")
     priority = PRIORITY_READER
     name: str | None = None
+    main_rank_only = False
 
     @property
     def default_name(self) -> str:

@@ -43,6 +43,9 @@ class Trainer:
         What was reported in the last iteration, by full name (``"main/loss"``).
     reporter : Reporter
         Knows the models by the names of their optimizers.
+    is_main_rank : bool
+        False on all but one of the processes that share a training: extensions that
+        are for the main rank only are left out there.
 
     Raises
     ------
@@ -72,6 +75,7 @@ class Trainer:
         self._elapsed_before = 0.0
         self._started_at: float | None = None
         self._done = False
+        self.is_main_rank = True
         updater.connect_trainer(self)
         for extension in extensions:
             self.extend(extension)
@@ -172,7 +176,12 @@ class Trainer:
             raise RuntimeError(message)
         self._done = True
         self.out.mkdir(parents=True, exist_ok=True)
-        entries = sorted(self._entries.values(), key=lambda e: e.priority, reverse=True)
+        entries = [
+            entry
+            for entry in self._entries.values()
+            if self.is_main_rank or not entry.extension.main_rank_only
+        ]
+        entries.sort(key=lambda entry: entry.priority, reverse=True)
         self._started_at = time.perf_counter()
         with ExitStack() as finalizers:
             finalizers.callback(self._stop_clock)
