@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib
+import importlib.util
 import os
 import subprocess
 import sys
@@ -15,24 +17,47 @@ import numpy
 import pytest
 
 import vdcore
+from tests import emulated_cupy
 from vdcore.arrays import Array
 from vdcore.testing import register_array_api_strict, stand_in_namespace
 
 ON_TAPE = ("numpy", "array_api_strict", "stand-in", "cupy")
 LIBRARIES = (*ON_TAPE, "torch", "jax")
 REQUIRED = os.environ.get("VDCORE_REQUIRE", "").split()
+COMPILER = "g++"  # what VDCORE_REQUIRE calls it
+
+
+def _has_gpu() -> bool:
+    """Whether CuPy and a GPU's driver are installed."""
+    if importlib.util.find_spec("cupy") is None:
+        return False
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    count = ctypes.c_int(0)
+    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
+        return False
+    return count.value > 0
+
+
+HAS_GPU = _has_gpu()
 
 
 def pytest_configure() -> None:
-    """Refuse to run where a module that ``VDCORE_REQUIRE`` lists cannot be imported.
+    """Put an emulated CuPy where there is no GPU, and see to what must be installed.
 
-    A test is skipped where a module that it needs is missing; in CI none may be.
+    A test is skipped where a module that it needs is missing; in CI none of those that
+    ``VDCORE_REQUIRE`` lists may be.
     """
-    if not REQUIRED:
+    if not HAS_GPU and emulated_cupy.compiler() is not None:
+        emulated_cupy.install()
+    modules = [name for name in REQUIRED if name != COMPILER]
+    if not modules:
         return
     # By another process: some tests fork, which JAX and torch, once imported, mind.
     imports = subprocess.run(
-        [sys.executable, "-P", "-c", f"import {', '.join(REQUIRED)}"],
+        [sys.executable, "-P", "-c", f"import {', '.join(modules)}"],
         capture_output=True,
         text=True,
         check=False,
@@ -84,12 +109,10 @@ def _imported(name: str) -> Any:
 
 
 def _import_cupy() -> Any:
-    cupy = _imported("cupy")
-    try:
-        cupy.zeros(1).get()
-    except cupy.cuda.runtime.CUDARuntimeError as error:
-        _skip("cupy", f"cupy is installed, but there is no usable GPU ({error})")
-    return cupy
+    if not HAS_GPU and emulated_cupy.compiler() is None:
+        reason = "neither a GPU nor g++, which the emulated CuPy needs, is installed"
+        _skip(COMPILER, reason)
+    return importlib.import_module("cupy")
 
 
 def _namespace(name: str) -> Any:
@@ -118,20 +141,13 @@ def make_library(name: str) -> Library:
     return Library(name, xp, asarray, name in ON_TAPE)
 
 
-def _parameters(names: tuple[str, ...]) -> list[Any]:
-    return [
-        pytest.param(name, marks=[pytest.mark.gpu] if name == "cupy" else [])
-        for name in names
-    ]
-
-
-@pytest.fixture(params=_parameters(LIBRARIES))
+@pytest.fixture(params=LIBRARIES)
 def library(request: pytest.FixtureRequest) -> Library:
     """Each array library in turn."""
     return make_library(request.param)
 
 
-@pytest.fixture(params=_parameters(ON_TAPE))
+@pytest.fixture(params=ON_TAPE)
 def tape_library(request: pytest.FixtureRequest) -> Library:
     """Each array library that the tape differentiates."""
     return make_library(request.param)
@@ -141,6 +157,21 @@ def tape_library(request: pytest.FixtureRequest) -> Library:
 def numpy_library() -> Library:
     """NumPy, for arrays so large that its compiled kernels take them."""
     return make_library("numpy")
+
+
+@pytest.fixture
+def cupy() -> Any:
+    """The module cupy, emulated where there is no GPU."""
+    return _import_cupy()
+
+
+@pytest.fixture
+def emulation() -> Any:
+    """What tests may ask of the emulated CuPy and not of CuPy."""
+    if HAS_GPU:
+        pytest.skip("CuPy is not emulated: there is a GPU")
+    _import_cupy()
+    return emulated_cupy
 
 
 @pytest.fixture
