@@ -52,7 +52,7 @@ def test_unknown_settings_are_refused():
         lambda: using_config("trian", False).__enter__(),
     ):
         with pytest.raises(
-            AttributeError, match="no setting 'trian'; there are rng, tra"
+            AttributeError, match="no setting 'trian'; there are rng, tf32, tra"
         ):
             attempt()
 

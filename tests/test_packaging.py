@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-OPTIONAL = "cupy torch jax numba matplotlib sklearn tqdm pooch"
+OPTIONAL = "cupy torch jax numba matplotlib sklearn tqdm pooch mpi4py"
 
 
 def run_python(*arguments, cwd=ROOT, path=ROOT):
@@ -76,7 +76,9 @@ def test_wheel_from_sdist_has_the_backends_and_not_the_shim(distributions, tmp_p
         names = set(archive.namelist())
         archive.extractall(tmp_path)
     modules = {
-        path.relative_to(ROOT).as_posix() for path in (ROOT / "backends").rglob("*.py")
+        path.relative_to(ROOT).as_posix()
+        for ending in ("py", "cu", "cuh")
+        for path in (ROOT / "backends").rglob(f"*.{ending}")
     }
     packed = {
         name.removeprefix("vdcore/")
@@ -84,7 +86,7 @@ def test_wheel_from_sdist_has_the_backends_and_not_the_shim(distributions, tmp_p
         if name.startswith("vdcore/backends/")
     }
     assert packed == modules
-    assert "backends/sparse/model.py" in modules
+    assert {"backends/sparse/model.py", "backends/cuda/noisy.cu"} <= modules
     packed_init = (tmp_path / "vdcore/backends/__init__.py").read_text("utf-8")
     assert packed_init == (ROOT / "backends/__init__.py").read_text("utf-8")
     assert "vdcore/py.typed" in names

@@ -20,6 +20,10 @@ class Config:
     rng : numpy.random.Generator
         Parent of every generator that a link, initializer or iterator makes for
         itself when it is constructed.
+    tf32 : bool
+        Whether a GPU may round the operands of products of float32 matrices, and of
+        convolutions, to 10 bits of mantissa, which its tensor cores multiply several
+        times faster. Default False: float32 throughout.
 
     Values set with :func:`using_config` are local to the thread or task.
     """
@@ -28,7 +32,11 @@ class Config:
     _local: ContextVar[dict[str, Any]]
 
     def __init__(self) -> None:
-        defaults = {"train": True, "rng": numpy.random.default_rng()}
+        defaults = {
+            "train": True,
+            "rng": numpy.random.default_rng(),
+            "tf32": False,
+        }
         object.__setattr__(self, "_defaults", defaults)
         object.__setattr__(self, "_local", ContextVar("vdcore_config"))
 

@@ -1,0 +1,1 @@
+"""What the CuPy backend is made of: kernels in CUDA C++, and the graph of a step."""
