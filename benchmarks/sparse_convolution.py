@@ -9,7 +9,6 @@ reaches; or with --model the network of a file that SparseModel.save wrote.
 from __future__ import annotations
 
 import math
-import os
 
 from _measure import interleave, markdown_table, parse_arguments, report
 
@@ -29,8 +28,8 @@ def main() -> None:
         from vdcore.backends import sparse_backend
 
         model = sparse_backend.load(arguments.model)
-        networks = {os.path.basename(arguments.model): (model.layers, model.in_shape)}
-        name = "sparse_convolution_model"
+        networks = {arguments.name: (model.layers, model.in_shape)}
+        name = f"sparse_convolution_{arguments.name}"
     else:
         single_layers(arguments, rows, figures)
         networks = random_networks()
@@ -57,6 +56,9 @@ def main() -> None:
 def add_options(parser) -> None:
     """Add the options of this benchmark."""
     parser.add_argument("--model", help="file that SparseModel.save wrote")
+    parser.add_argument(
+        "--name", default="model", help="of that network, in the table and its file"
+    )
 
 
 def single_layers(arguments, rows, figures) -> None:

@@ -89,7 +89,10 @@ class Kernel:
             )
             raise RuntimeError(message)
         options = {"nogil": True, "fastmath": FASTMATH, "error_model": "numpy"}
-        options |= self._options
+        # Or the compiler would inline functions that it has just compiled, and leave
+        # those from the disk as calls: with other roundings, so that a run would go on
+        # with other last bits in the next process.
+        options |= {"forceinline": True} | self._options
         # What was imported before a source changed must not be kept as made of it.
         cache = options.pop("cache", True) and _version() == _IMPORTED
         try:
