@@ -9,13 +9,30 @@ in its own order.
 
 from __future__ import annotations
 
+import math
+
 import cupy
 import numpy
+
+from vdcore.backends.cuda.module import Module
+from vdcore.backends.cuda.tiles import WARP
+
+_kernels = Module("layout")
 
 
 def channels_last(x: cupy.ndarray) -> cupy.ndarray:
     """Shape (batch, ..., channels), contiguous; a copy unless `x` lies like that."""
-    return cupy.ascontiguousarray(x.transpose(0, *range(2, x.ndim), 1))
+    moved = x.transpose(0, *range(2, x.ndim), 1)
+    if moved.flags.c_contiguous:
+        return moved
+    if x.dtype != numpy.float32 or not x.flags.c_contiguous:
+        return cupy.ascontiguousarray(moved)
+    # What comes from elsewhere: CuPy's copy would read with large steps.
+    batch, channels, *size = x.shape
+    pixels, result = math.prod(size), cupy.empty(moved.shape, x.dtype)
+    blocks = batch * -(-channels // WARP) * -(-pixels // WARP)
+    _kernels.launch("to_channels_last", blocks, x, channels, pixels, result)
+    return result
 
 
 def channels_first(x: cupy.ndarray) -> cupy.ndarray:

@@ -26,9 +26,9 @@ def standard_normal(
 ) -> cupy.ndarray:
     """As ``kernels.standard_normal``, as noisy layers read it: with channels last."""
     drawn = cupy.empty((*shape[:1], *shape[2:], *shape[1:2]), like.dtype)
-    _kernels.launch(
-        "standard_normal", _blocks(drawn), key(_words(rng, like)), drawn.size, drawn
-    )
+    words = _words(rng, like)  # on the device, and so to be kept until the launch
+    arguments = (key(words), drawn.size, drawn)
+    _kernels.launch("standard_normal", _blocks(drawn), *arguments)
     return drawn if len(shape) < 3 else channels_first(drawn)
 
 
@@ -40,9 +40,8 @@ def dropout_mask(
     mask = cupy.empty_like(elements)
     limit, factor = int(ratio * 2**32), 1 / (1 - ratio)
     words = _words(rng, like)
-    _kernels.launch(
-        "dropout_mask", _blocks(mask), key(words), limit, factor, mask.size, mask
-    )
+    arguments = (key(words), limit, factor, mask.size, mask)
+    _kernels.launch("dropout_mask", _blocks(mask), *arguments)
     return shaped(mask, like, order)
 
 

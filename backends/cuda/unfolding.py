@@ -88,11 +88,13 @@ class Problem(NamedTuple):
         return self.powers == 1 and self.window == plain
 
     def parts(self) -> list[slice]:
-        """Examples whose columns are made at a time: runs as equal as can be."""
+        """Examples whose columns are made at a time: of the same number if possible."""
         batch, count = self.shape[0], 1
         if not self.are_images_columns:
             size = 4 * self.powers * self.columns_of_example
-            count = -(-batch // max(1, COLUMNS_LIMIT // size))
+            least = -(-batch // max(1, COLUMNS_LIMIT // size))
+            counts = range(least, 2 * least + 1)
+            count = next((n for n in counts if batch % n == 0), least)
         length = -(-batch // count)
         return [
             slice(start, min(start + length, batch))
@@ -100,20 +102,14 @@ class Problem(NamedTuple):
         ]
 
     def splits(self, outputs: int) -> int:
-        """Into how many parts, each of whole examples, to divide products by depth."""
+        """Into how many parts of the same size to divide a product by its depth."""
         if self.groups > 1:
             return 1
         tiles = self.powers * -(-outputs // TILE) * -(-self.depth // TILE)
-        most = -(-TILES // tiles)
-        examples = math.gcd(*(part.stop - part.start for part in self.parts()))
-        length = math.prod(self.positions)
-        return max(
-            splits
-            for splits in range(1, examples + 1)
-            if examples % splits == 0
-            and (splits == 1 or splits <= most)
-            and (splits == 1 or examples // splits * length >= LEAST_DEPTH)
-        )
+        lengths = [part.stop - part.start for part in self.parts()]
+        depth = math.gcd(*lengths) * math.prod(self.positions)
+        most = min(-(-TILES // tiles), depth // LEAST_DEPTH)
+        return next(n for n in range(max(most, 1), 0, -1) if depth % n == 0)
 
 
 def products(
