@@ -25,6 +25,9 @@ ON_TAPE = ("numpy", "array_api_strict", "stand-in", "cupy")
 LIBRARIES = (*ON_TAPE, "torch", "jax")
 REQUIRED = os.environ.get("VDCORE_REQUIRE", "").split()
 COMPILER = "g++"  # what VDCORE_REQUIRE calls it
+# Its modules are imported as parts of `tests`: collected for doctests they would be
+# imported a second time.
+collect_ignore = ["emulated_cupy"]
 
 
 def _has_gpu() -> bool:

@@ -78,7 +78,7 @@ class ndarray:
         self.data = alloc(size) if memptr is None else memptr
         # Strides may reach beyond `size`, to the end of the memory at most.
         available = size if memptr is None else memptr.mem.size - memptr._offset
-        memory = self.data.bytes(available)
+        memory = self.data._bytes(available)
         self._values = numpy.ndarray(
             shape, dtype, memory, strides=strides, order=order or "C"
         )
@@ -159,7 +159,7 @@ class ndarray:
         values = self._values
         count("to_host")
         if not blocking and out is not None and pinned_memory.is_pinned(out):
-            stream._run(lambda: numpy.copyto(host, values), [self.data.mem.block])
+            stream._run(lambda: numpy.copyto(host, values), [self.data.mem._block])
         else:
             stream.synchronize()
             numpy.copyto(host, values)
@@ -184,7 +184,7 @@ class ndarray:
             stream._refuse_while_capturing()
         count("to_device")
         values = self._values
-        stream._run(lambda: numpy.copyto(values, arr), [self.data.mem.block])
+        stream._run(lambda: numpy.copyto(values, arr), [self.data.mem._block])
 
     def item(self) -> Any:
         """The only element, as a Python number."""
@@ -457,7 +457,7 @@ class Operands:
                     f"{x.data.device_id} while current = {devices.current_id()}"
                 )
                 raise ValueError(message)
-            self.blocks.append(x.data.mem.block)
+            self.blocks.append(x.data.mem._block)
             return x._values
         if type(x) in (tuple, list):
             return type(x)(map(self, x))
@@ -499,7 +499,7 @@ def computed(function: Callable, *args: Any, layout: str = "C", **kwargs: Any) -
 
     result = _mapped(made, shaped)
     targets = [x._values for x in arrays]
-    blocks = operands.blocks + [x.data.mem.block for x in arrays]
+    blocks = operands.blocks + [x.data.mem._block for x in arrays]
 
     def work() -> None:
         values: list[Any] = []

@@ -18,7 +18,7 @@ from tests.emulated_cupy.errors import CompileException
 SHIM = Path(__file__).parent
 HEADERS = {"math_constants.h"}  # that a kernel may include
 FLAGS = (
-    "-x c++ -O1 -g1 -fPIC -fvisibility=hidden -fno-strict-aliasing -ffp-contract=off "
+    "-x c++ -O1 -g1 -gdwarf-4 -fPIC -fvisibility=hidden -fno-strict-aliasing -ffp-contract=off "
     "-fcf-protection=none -fmax-errors=5 -U_FORTIFY_SOURCE -w"
 ).split()
 # Each access to memory, and what C++ leaves undefined, calls into the scheduler. Sizes
@@ -40,12 +40,18 @@ UNKNOWN_NAMES = re.compile(
     r"(?<![\w:])(?:std\s*::|u?int(?:8|16|32|64)_t\b|uint\b|ushort\b|ulong\b)"
 )
 LINKAGE = re.compile(r'extern\s*"C"\s*\{')
+BOUNDS = r"(?:__launch_bounds__\s*\((?P<%s>[^(),]*)[^()]*\)\s*)?"
 KERNEL = re.compile(
     r'(?P<linkage>extern\s*"C"\s+)?'
     r"(?P<template>template\s*<[^;{}]*>\s*)?"
-    r"(?:static\s+)?__global__\s+void\s+(?P<name>\w+)\s*\("
+    rf"(?:static\s+)?__global__\s+{BOUNDS % 'before'}"
+    rf"void\s+{BOUNDS % 'after'}(?P<name>\w+)\s*\("
 )
-LAUNCH_BOUNDS = re.compile(r"__launch_bounds__\s*\(([^()]*)\)")
+DYNAMIC_SHARED = re.compile(
+    r"\bextern\s+__shared__\s+(?:__align__\s*\([^()]*\)\s*)?"
+    r"(?P<type>[\w\s]*\w)\s+(?P<name>\w+)\s*\[\s*\]\s*;"
+)
+MAX_THREADS = "1024"  # of a block
 
 
 def compiler() -> str | None:
@@ -93,9 +99,10 @@ def _build(
     code: str, options: list[str], expressions: Sequence[str], folder: Path
 ) -> Path:
     code = _checked_includes(code)
-    kernels = [*_kernels(code, options), *expressions]
+    kernels = _kernels(code, options) | dict.fromkeys(expressions, MAX_THREADS)
     table = "".join(
-        f'        emulation::describe<{name}>("{name}", {name}),\n' for name in kernels
+        f'        emulation::describe<{name}>("{name}", {threads}, {name}),\n'
+        for name, threads in kernels.items()
     )
     source = folder / "module.cpp"
     # An unnamed namespace gives templates internal linkage, without which their shared
@@ -104,13 +111,13 @@ def _build(
         f"{_includes(code)}"
         '#include "cuda_on_host.h"\n'
         "namespace {\n"
-        f'#line 1 "kernel.cu"\n{_without_includes(code)}\n'
+        f'#line 1 "kernel.cu"\n{_with_dynamic_memory(_without_includes(code))}\n'
         "}\n"
         'extern "C" __attribute__((visibility("default")))\n'
         "const emulation::Kernel* emulation_kernels() {\n"
         "    static const emulation::Kernel kernels[] = {\n"
         f"{table}"
-        "        {nullptr, nullptr, nullptr}};\n"
+        "        {nullptr, nullptr, 0, nullptr}};\n"
         "    return kernels;\n"
         "}\n"
     )
@@ -196,8 +203,17 @@ def _without_includes(code: str) -> str:
     return _INCLUDE.sub("", code)
 
 
-def _kernels(code: str, options: list[str]) -> list[str]:
-    """Names of the kernels with C linkage."""
+def _with_dynamic_memory(code: str) -> str:
+    """Shared memory whose size the launch decides, as a pointer."""
+    return DYNAMIC_SHARED.sub(
+        r"\g<type>* const \g<name> = "
+        r"static_cast<\g<type>*>(emulation::dynamic_shared_memory());",
+        code,
+    )
+
+
+def _kernels(code: str, options: list[str]) -> dict[str, str]:
+    """Kernels with C linkage: names, and expressions for their most threads."""
     flags = [option for option in options if option.startswith(("-D", "-U"))]
     with tempfile.NamedTemporaryFile("w", suffix=".cpp") as file:
         file.write(_without_includes(code))
@@ -207,14 +223,13 @@ def _kernels(code: str, options: list[str]) -> list[str]:
     if unknown := UNKNOWN_NAMES.search(_without_strings(text)):
         message = f'kernel.cu: error: identifier "{unknown[0]}" is undefined'
         raise CompileException(message)
-    text = LAUNCH_BOUNDS.sub(" ", text)
     blocks = [_block(text, match.end()) for match in LINKAGE.finditer(text)]
-    return [
-        match["name"]
+    return {
+        match["name"]: match["before"] or match["after"] or MAX_THREADS
         for match in KERNEL.finditer(text)
         if not match["template"]
         and (match["linkage"] or any(match.start() in block for block in blocks))
-    ]
+    }
 
 
 def _without_strings(text: str) -> str:

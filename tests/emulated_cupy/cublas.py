@@ -74,7 +74,7 @@ def gemmStridedBatchedEx(
         c[...] = product if kept == 0 else product + numpy.float32(kept) * c
 
     memories = [x for x in (memory_a, memory_b, memory_c) if x is not None]
-    streams.run(work, [memory.block for memory in memories])
+    streams.run(work, [memory._block for memory in memories])
 
 
 def _matrices(
@@ -92,7 +92,7 @@ def _matrices(
         message = f"gemmStridedBatchedEx: {name} reaches outside of its array"
         raise UndefinedBehaviour(message)
     first = address - memory.ptr
-    values = memory.bytes[first : first + size].view(numpy.float32)
+    values = memory._bytes[first : first + size].view(numpy.float32)
     strides = [4 * step for step in steps]
     return numpy.ndarray(shape, numpy.float32, values, strides=strides), memory
 

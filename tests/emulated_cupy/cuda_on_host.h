@@ -134,50 +134,40 @@ uint64_t packed(T value) {
 
 // What a lane brought; a NaN from one that is not there, undefined on a device.
 template <class T>
-T taken(const Group& group, int lane) {
+T taken(const Group& group, long long lane) {
     T value;
     memcpy(&value, &group.values[lane], sizeof value);
     return value;
 }
 
-// Shuffles see a warp as segments of `width` lanes; a source outside of the own segment
-// is the lane itself.
+// Shuffles see a warp as segments of `width` lanes. A lane that another would take from
+// beyond its own segment keeps what it has, but for an exclusive or with an earlier one.
 template <class T, class Source>
 T shuffle(const char* name, int line, unsigned mask, T value, int width, Source source) {
     if (width < 1 || width > 32 || (width & (width - 1)))
         fail(line, "%s with a width of %d, not a power of 2 up to 32", name, width);
-    const int own = lane(), begin = own & ~(width - 1);
+    const long long own = lane(), begin = own & ~(width - 1), end = begin + width;
     const Group& group = collective(name, line, mask, packed(value));
-    const int from = source(own, begin);
-    return taken<T>(group, from >= begin && from < begin + width ? from : own);
+    return taken<T>(group, source(own, begin, end));
 }
 
 }  // namespace emulation
 
-template <class T>
-T __shfl_sync(unsigned mask, T value, int source, int width = 32, EMULATION_LINE) {
-    return emulation::shuffle("__shfl_sync()", line, mask, value, width,
-                              [=](int, int begin) {
-                                  return begin + (source & (width - 1));
-                              });
-}
-template <class T>
-T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = 32,
-                   EMULATION_LINE) {
-    return emulation::shuffle("__shfl_down_sync()", line, mask, value, width,
-                              [=](int own, int) { return own + int(delta); });
-}
-template <class T>
-T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = 32,
-                 EMULATION_LINE) {
-    return emulation::shuffle("__shfl_up_sync()", line, mask, value, width,
-                              [=](int own, int) { return own - int(delta); });
-}
-template <class T>
-T __shfl_xor_sync(unsigned mask, T value, int lanes, int width = 32, EMULATION_LINE) {
-    return emulation::shuffle("__shfl_xor_sync()", line, mask, value, width,
-                              [=](int own, int) { return own ^ lanes; });
-}
+#define EMULATION_SHUFFLE(name, Argument, argument, from)                              \
+    template <class T>                                                                 \
+    T name(unsigned mask, T value, Argument argument, int width = 32, EMULATION_LINE) { \
+        return emulation::shuffle(                                                     \
+            #name "()", line, mask, value, width,                                      \
+            [=](long long own, long long begin, long long end) -> long long {          \
+                return from;                                                           \
+            });                                                                        \
+    }
+EMULATION_SHUFFLE(__shfl_sync, int, source, begin + (source & (end - begin - 1)))
+EMULATION_SHUFFLE(__shfl_down_sync, unsigned, delta,
+                  own + delta < end ? own + delta : own)
+EMULATION_SHUFFLE(__shfl_up_sync, unsigned, delta,
+                  own - delta >= begin ? own - delta : own)
+EMULATION_SHUFFLE(__shfl_xor_sync, int, lanes, (own ^ lanes) < end ? own ^ lanes : own)
 
 inline unsigned __ballot_sync(unsigned mask, int predicate, EMULATION_LINE) {
     const emulation::Group& group =
@@ -440,6 +430,7 @@ std::string type_code() {
 struct Kernel {
     const char* name;
     const char* types;  // of the parameters, separated by commas
+    int max_threads;    // of a block
     void (*call)(void* const* arguments);
 };
 
@@ -449,10 +440,10 @@ __attribute__((no_sanitize("kernel-address"))) void call_with(void (*)(P...), st
 }
 
 template <auto function, class... P>
-Kernel describe(const char* name, void (*)(P...)) {
+Kernel describe(const char* name, int max_threads, void (*)(P...)) {
     static std::string types;
     ((types += (types.empty() ? "" : ",") + type_code<P>()), ...);
-    return {name, types.c_str(), [](void* const* arguments) {
+    return {name, types.c_str(), max_threads, [](void* const* arguments) {
                 call_with<function>(function, std::index_sequence_for<P...>(),
                                     arguments);
             }};

@@ -8,6 +8,8 @@ INVALID_DEVICE = "cudaErrorInvalidDevice"
 CAPTURE_UNSUPPORTED = "cudaErrorStreamCaptureUnsupported"
 CAPTURE_INVALIDATED = "cudaErrorStreamCaptureInvalidated"
 CAPTURE_UNJOINED = "cudaErrorStreamCaptureUnjoined"
+CAPTURE_ISOLATION = "cudaErrorStreamCaptureIsolation"
+CAPTURE_IMPLICIT = "cudaErrorStreamCaptureImplicit"
 # Of its driver.
 BAD_LAUNCH = "CUDA_ERROR_INVALID_VALUE"
 NO_SUCH_SYMBOL = "CUDA_ERROR_NOT_FOUND"
@@ -21,6 +23,11 @@ MESSAGES = {
         "operation failed due to a previous error during capture",
     ),
     CAPTURE_UNJOINED: (904, "capturing stream has unjoined work"),
+    CAPTURE_ISOLATION: (905, "dependency created on uncaptured work in another stream"),
+    CAPTURE_IMPLICIT: (
+        906,
+        "operation would make the legacy stream depend on a capturing blocking stream",
+    ),
     BAD_LAUNCH: (1, "invalid argument"),
     NO_SUCH_SYMBOL: (500, "named symbol not found"),
 }

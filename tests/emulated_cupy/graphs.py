@@ -24,8 +24,8 @@ class Capture:
     invalid : bool
         Whether something was asked for that cannot be captured.
     joined, unjoined : list of Stream
-        Other streams whose work is recorded too, and those of them that the first
-        stream has not waited for since.
+        Other streams whose work is recorded too, and those of them whose work the
+        first stream has not waited for yet.
     """
 
     def __init__(self) -> None:
@@ -35,8 +35,12 @@ class Capture:
         self._work: list[Callable[[], object]] = []
         self._blocks: dict[int, Any] = {}
 
-    def record(self, work: Callable[[], object], blocks: Iterable[Any]) -> None:
-        """Add work on some memory."""
+    def record(
+        self, stream: Any, work: Callable[[], object], blocks: Iterable[Any]
+    ) -> None:
+        """Add a stream's work on some memory."""
+        if stream in self.joined and stream not in self.unjoined:
+            self.unjoined.append(stream)
         self._work.append(work)
         self._blocks.update((id(block), block) for block in blocks)
 

@@ -57,10 +57,15 @@ class Block:
         self.tenancies += 1
         self.in_use = True
         end = UNIT + nbytes
-        self._guarded[:UNIT] = GUARD
         self._guarded[UNIT:end] = POISON
-        self._guarded[end:] = numpy.resize(GUARD, len(self._guarded) - end)
+        self.guard(nbytes)
         return self._guarded[UNIT:end]
+
+    def guard(self, nbytes: int) -> None:
+        """Put guards around so many bytes: a graph goes through all its tenants."""
+        end = UNIT + nbytes
+        self._guarded[:UNIT] = GUARD
+        self._guarded[end:] = numpy.resize(GUARD, len(self._guarded) - end)
 
     def is_intact(self, nbytes: int) -> bool:
         """Whether nothing was written before or after the bytes lent."""
@@ -83,17 +88,13 @@ class Memory:
     __module__ = "cupy.cuda.memory"
 
     def __init__(self, block: Block, nbytes: int, give_back: Callable) -> None:
-        self.block = block
+        self._block = block
         self.size = nbytes
-        self.bytes = block.lend(nbytes)
-        self.ptr = self.bytes.ctypes.data
+        self._bytes = block.lend(nbytes)
+        self.ptr = self._bytes.ctypes.data
         self.device_id = block.device_id
         _alive[self.ptr] = self
         weakref.finalize(self, give_back, block).atexit = False
-
-    def is_intact(self) -> bool:
-        """Whether nothing was written outside of it."""
-        return self.block.is_intact(self.size)
 
 
 _alive: weakref.WeakValueDictionary[int, Memory] = weakref.WeakValueDictionary()
@@ -144,20 +145,20 @@ class MemoryPointer:
     def __sub__(self, offset: int) -> MemoryPointer:
         return self + -offset
 
-    def bytes(self, size: int) -> numpy.ndarray:
+    def _bytes(self, size: int) -> numpy.ndarray:
         """The next so many bytes, for the emulation only."""
-        return self.mem.bytes[self._offset : self._offset + size]
+        return self.mem._bytes[self._offset : self._offset + size]
 
     def memset(self, value: int, size: int) -> None:
         """Set bytes."""
-        target = self.bytes(size)
-        run(lambda: target.fill(value), [self.mem.block])
+        target = self._bytes(size)
+        run(lambda: target.fill(value), [self.mem._block])
 
     def memset_async(self, value: int, size: int, stream: Any = None) -> None:
         """Set bytes."""
-        target = self.bytes(size)
+        target = self._bytes(size)
         stream = stream or current_stream()
-        stream._run(lambda: target.fill(value), [self.mem.block])
+        stream._run(lambda: target.fill(value), [self.mem._block])
 
     def copy_from_device(self, src: MemoryPointer, size: int) -> None:
         """Copy bytes from device memory."""
@@ -167,9 +168,9 @@ class MemoryPointer:
         self, src: MemoryPointer, size: int, stream: Any = None
     ) -> None:
         """Copy bytes from device memory."""
-        target, source = self.bytes(size), src.bytes(size)
+        target, source = self._bytes(size), src._bytes(size)
         stream = stream or current_stream()
-        blocks = [self.mem.block, src.mem.block]
+        blocks = [self.mem._block, src.mem._block]
         stream._run(lambda: numpy.copyto(target, source), blocks)
 
 
@@ -213,7 +214,8 @@ class MemoryPool:
     def free_all_blocks(self, stream: Any = None) -> None:
         """Give the device back what is not lent."""
         for (device, ptr, _), blocks in self._free.items():
-            if device == devices.current_id() and stream in (None, ptr):
+            is_its = stream is None or stream.ptr == ptr
+            if device == devices.current_id() and is_its:
                 _release_all({None: blocks})
 
     def n_free_blocks(self) -> int:

@@ -22,7 +22,6 @@ from tests.emulated_cupy.errors import (
 )
 from tests.emulated_cupy.memory import Memory, MemoryPointer, memory_at
 
-MAX_THREADS = 1024
 MAX_BLOCK = (1024, 1024, 64)
 MAX_GRID = (2**31 - 1, 65535, 65535)
 STATIC_SHARED_MEMORY = 48 * 1024  # bytes that a block has unless it asks for more
@@ -109,8 +108,9 @@ class RawKernel:
         kernel = cls.__new__(cls)
         kernel.name = kernel.__name__ = name  # type: ignore[attr-defined]
         kernel._library = library
-        kernel._call, types = library.kernels[name]
-        kernel._types = [type_ for type_ in types.split(",") if type_]
+        kernel._call, kernel.max_threads_per_block, kernel._types = library.kernels[
+            name
+        ]
         kernel.max_dynamic_shared_size_bytes = (
             STATIC_SHARED_MEMORY - library.static_shared_size
         )
@@ -121,7 +121,7 @@ class RawKernel:
     _call: int
     _types: list[str]
     max_dynamic_shared_size_bytes: int
-    max_threads_per_block = MAX_THREADS
+    max_threads_per_block: int
 
     @property
     def shared_size_bytes(self) -> int:
@@ -149,7 +149,7 @@ class RawKernel:
         memories = [memory for argument in arguments for memory in argument.memories]
         sizes = (grid, block, shared_mem)
         call = _Call(self.name, self._library, self._call, sizes, arguments)
-        streams.run(call, [memory.block for memory in memories])
+        streams.run(call, [memory._block for memory in memories])
 
     def _check_sizes(self, grid: tuple, block: tuple, shared_mem: int) -> None:
         if min(grid + block) < 1:
@@ -158,7 +158,7 @@ class RawKernel:
                 "CuPy launches a grid or block of 1"
             )
         if (
-            math.prod(block) > MAX_THREADS
+            math.prod(block) > self.max_threads_per_block
             or any(n > most for n, most in zip(block, MAX_BLOCK, strict=True))
             or any(n > most for n, most in zip(grid, MAX_GRID, strict=True))
             or shared_mem > self.max_dynamic_shared_size_bytes
@@ -270,6 +270,7 @@ class _KernelEntry(ctypes.Structure):
     _fields_ = (
         ("name", ctypes.c_char_p),
         ("types", ctypes.c_char_p),
+        ("max_threads", ctypes.c_int),
         ("call", ctypes.c_void_p),
     )
 
@@ -280,7 +281,7 @@ class _Library:
     Attributes
     ----------
     kernels : dict
-        From names to addresses and the types of the parameters.
+        From names to addresses, most threads of a block, types of the parameters.
     """
 
     def __init__(self, path: Path) -> None:
@@ -292,12 +293,13 @@ class _Library:
         library.emulation_static_shared_size.restype = ctypes.c_size_t
         self.launch: Callable = library.emulation_launch
         self.static_shared_size: int = library.emulation_static_shared_size()
-        self.kernels: dict[str, tuple[int, str]] = {}
+        self.kernels: dict[str, tuple[int, int, list[str]]] = {}
         for entry in library.emulation_kernels():
             if entry.name is None:
                 break
-            types = entry.types.decode()
-            self.kernels[entry.name.decode()] = (entry.call, types)
+            types = [type_ for type_ in entry.types.decode().split(",") if type_]
+            entry_of = (entry.call, entry.max_threads, types)
+            self.kernels[entry.name.decode()] = entry_of
 
 
 class _Call:
@@ -314,7 +316,7 @@ class _Call:
         self._name, self._library = name, library
         # Blocks stay, but not their tenancies: a graph holds no arrays.
         self._guarded = [
-            (i, memory.block, memory.size)
+            (i, memory._block, memory.size)
             for i, argument in enumerate(arguments)
             for memory in argument.memories
         ]
@@ -338,6 +340,8 @@ class _Call:
         )
 
     def __call__(self) -> None:
+        for _, block, size in self._guarded:
+            block.guard(size)
         error = self._library.launch(ctypes.byref(self._launch))
         if error is not None:
             message = re.sub(r"@0x([0-9a-f]+)", self._source_line, error.decode())

@@ -12,7 +12,9 @@ import numpy
 
 from tests.emulated_cupy import devices
 from tests.emulated_cupy.errors import (
+    CAPTURE_IMPLICIT,
     CAPTURE_INVALIDATED,
+    CAPTURE_ISOLATION,
     CAPTURE_UNJOINED,
     CAPTURE_UNSUPPORTED,
     INVALID_VALUE,
@@ -27,6 +29,8 @@ _capturing: list[_BaseStream] = []
 
 
 class _BaseStream:
+    is_non_blocking = False
+
     def __init__(self, ptr: int, device_id: int) -> None:
         self.ptr = ptr
         self.device_id = device_id
@@ -82,14 +86,15 @@ class _BaseStream:
 
         A stream that waits for an event of a capture takes part in it from then on.
         """
-        if event._capture is not None and self._capture is None:
+        if event._capture is None:
+            if self._capture is not None and event._recorded is not None:
+                self._capture.invalid = True
+                raise CUDARuntimeError(CAPTURE_ISOLATION)
+        elif self._capture is None:
             self._capture = event._capture
             self._capture.joined.append(self)
-            self._capture.unjoined.append(self)
-        elif event._capture is not None and event._stream in event._capture.unjoined:
+        elif event._stream in event._capture.unjoined:
             event._capture.unjoined.remove(event._stream)
-        elif self._capture is not None and event._capture is None and event._recorded:
-            raise CUDARuntimeError(CAPTURE_UNSUPPORTED)
 
     def launch_host_func(self, callback: Callable[[Any], None], arg: Any) -> None:
         """Call a function on the host when the work before it is done."""
@@ -125,10 +130,20 @@ class _BaseStream:
 
     def _run(self, work: Callable[[], object], blocks: Iterable[Any]) -> None:
         if self._capture is not None:
-            self._capture.record(work, blocks)
-        else:
-            count("launches")
+            self._capture.record(self, work, blocks)
+            return
+        if self.ptr == 0:
+            self._refuse_implicit_wait()
+        count("launches")
+        with numpy.errstate(all="ignore"):
             work()
+
+    def _refuse_implicit_wait(self) -> None:
+        """The default stream waits for others, which one that captures forbids."""
+        for stream in _capturing:
+            if not stream.is_non_blocking:
+                stream._capture.invalid = True
+                raise CUDARuntimeError(CAPTURE_IMPLICIT)
 
     def _refuse_while_capturing(self) -> None:
         if self._capture is not None:
@@ -245,8 +260,7 @@ def run(work: Callable[[], object], blocks: Iterable[Any]) -> None:
     blocks : iterable of Block
         That memory.
     """
-    with numpy.errstate(all="ignore"):
-        current_stream()._run(work, blocks)
+    current_stream()._run(work, blocks)
 
 
 def synchronize() -> None:
