@@ -6,6 +6,7 @@ import numpy
 import pytest
 
 from vdcore import functions as F
+from vdcore.arrays import is_on_gpu
 
 SCORES = numpy.asarray([[0.1, 0.7, 0.2], [3.0, 1.0, 2.0], [-1.0, -3.0, -2.0]])
 
@@ -36,5 +37,7 @@ def test_errors(tape_library):
         F.accuracy(x, tape_library.asarray(numpy.asarray([0, 1])))
     with pytest.raises(TypeError, match="accuracy: `t` must hold integer"):
         F.accuracy(x, tape_library.asarray(numpy.asarray([0.0, 1, 2])))
+    if is_on_gpu(x):
+        return  # to look at labels is to wait for the GPU
     with pytest.raises(ValueError, match=r"accuracy: `t` must lie in 0 \.\. 2"):
         F.accuracy(x, tape_library.asarray(numpy.asarray([0, 1, 3])))
