@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-import os
 import sys
+import time
 from types import TracebackType
 from typing import Any
 
@@ -14,10 +14,6 @@ from mpi4py import MPI
 from vdcore.arrays import Array, asarray_like, to_numpy
 from vdcore.training.communicator import Communicator
 
-# Where launchers tell a process how many they have started: MPICH's and its kin, Open
-# MPI's.
-SIZE_VARIABLES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE")
-
 
 class MPICommunicator(Communicator):
     """Processes joined by MPI; arrays of any library are sent from host memory.
@@ -26,11 +22,6 @@ class MPICommunicator(Communicator):
     ----------
     mpi_comm : mpi4py.MPI.Comm, optional
         Default all processes.
-
-    Raises
-    ------
-    RuntimeError
-        If ``mpiexec`` has started several processes that do not see each other.
     """
 
     def __init__(self, mpi_comm: Any = None) -> None:
@@ -40,9 +31,7 @@ class MPICommunicator(Communicator):
         machine = self.mpi_comm.Split_type(MPI.COMM_TYPE_SHARED)
         self.intra_rank = machine.rank
         machine.Free()
-        if MPI.COMM_WORLD.size == 1:
-            _check_launcher()
-        else:
+        if MPI.COMM_WORLD.size > 1:
             _abort_on_uncaught_errors()
 
     def allgather_obj(self, obj: Any) -> list[Any]:
@@ -64,18 +53,6 @@ class MPICommunicator(Communicator):
         return asarray_like(host, x)
 
 
-def _check_launcher() -> None:
-    """Raise if the launcher has started others that this MPI knows nothing of."""
-    for name in SIZE_VARIABLES:
-        if int(os.environ.get(name, 1)) > 1:
-            message = (
-                f"create_communicator: mpiexec has started {os.environ[name]} "
-                "processes, and each sees itself alone: it is the mpiexec of another "
-                f"MPI than the one of mpi4py, {MPI.get_vendor()[0]}; use that one's"
-            )
-            raise RuntimeError(message)
-
-
 @functools.cache
 def _abort_on_uncaught_errors() -> None:
     """Let an error that ends this process end the others too, once it is printed."""
@@ -91,6 +68,7 @@ def _abort_on_uncaught_errors() -> None:
         print_error(kind, error, traceback)
         sys.stdout.flush()
         sys.stderr.flush()
+        time.sleep(1)  # a launcher may drop what it has not passed on by then
         MPI.COMM_WORLD.Abort(1)
 
     sys.excepthook = hook

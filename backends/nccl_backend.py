@@ -56,8 +56,7 @@ class NCCLCommunicator(MPICommunicator):
         return x
 
     def _check_gpus(self) -> None:
-        seen = cupy.cuda.runtime.getDeviceCount()
-        found = self.allgather_obj((nccl.available, self.intra_rank, seen))
+        found = self.allgather_obj((nccl.available, self.intra_rank, _count_gpus()))
         for rank, (available, wanted, gpus) in enumerate(found):
             if not available:
                 problem = "CuPy finds no NCCL; install the one that its warning names"
@@ -73,6 +72,13 @@ class NCCLCommunicator(MPICommunicator):
                 "sends arrays through host memory"
             )
             raise RuntimeError(message)
+
+
+def _count_gpus() -> int:
+    try:
+        return cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError:  # no driver
+        return 0
 
 
 def _stream() -> int:

@@ -6,10 +6,13 @@ import ctypes
 import importlib
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
+import sysconfig
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 import array_api_compat
@@ -23,6 +26,7 @@ from vdcore.testing import register_array_api_strict, stand_in_namespace
 
 ON_TAPE = ("numpy", "array_api_strict", "stand-in", "cupy")
 LIBRARIES = (*ON_TAPE, "torch", "jax")
+ROOT = Path(__file__).parents[1]
 REQUIRED = os.environ.get("VDCORE_REQUIRE", "").split()
 COMPILER = "g++"  # what VDCORE_REQUIRE calls it
 # Its modules are imported as parts of `tests`: collected for doctests they would be
@@ -195,6 +199,33 @@ def jax() -> Any:
     module = _imported("jax")
     module.config.update("jax_enable_x64", True)
     return module
+
+
+@pytest.fixture(scope="session")
+def mpiexec() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """A function that runs a script in several processes, with arguments.
+
+    None processes: one, without ``mpiexec``.
+    """
+    _imported("mpi4py")
+    paths = [sysconfig.get_path("scripts"), os.environ.get("PATH", "")]
+    launcher = shutil.which("mpiexec", path=os.pathsep.join(paths))
+    if launcher is None:
+        _skip("mpi4py", "mpi4py is installed, but there is no mpiexec")
+    one_thread = {"OPENBLAS_NUM_THREADS": "1", "VDCORE_NUM_THREADS": "1"}
+
+    def run(count: int | None, *command: Any, **environment: str) -> Any:
+        start = [] if count is None else [launcher, "-n", str(count)]
+        return subprocess.run(
+            [*start, sys.executable, "-W", "error", *map(str, command)],
+            env=os.environ | one_thread | {"PYTHONPATH": str(ROOT)} | environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    return run
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ import numpy
 import pytest
 
 import vdcore
-from vdcore import Link, Parameter, initializers, serializers
+from vdcore import Link, Parameter, Sequential, initializers, serializers
 from vdcore.arrays import to_numpy
 from vdcore.link import observe_calls
 
@@ -197,7 +197,9 @@ def test_persistents_move_and_are_copied(library):
 def test_names_of_persistents():
     link = Counter()
     link.register_persistent("count")  # again changes nothing
-    assert link._persistent_names == ["mean", "count"]
+    assert [path for path, _ in link.namedpersistents()] == ["/mean", "/count"]
+    nested = dict(Sequential(link).namedpersistents())
+    assert nested["/0/count"] == link.count
     with pytest.raises(AttributeError, match="add_persistent: Counter has an attr"):
         link.add_persistent("count", 3)
     with pytest.raises(AttributeError, match="register_persistent: Counter has no"):

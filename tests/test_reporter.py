@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 import threading
 
 import numpy
@@ -12,6 +13,7 @@ from vdcore.reporter import (
     Summary,
     report,
     report_scope,
+    reported,
     retract,
 )
 from vdcore.serialization import DictionarySerializer, NpzDeserializer
@@ -146,3 +148,23 @@ def test_dict_summary_continues_exactly_after_serialization():
         summary.add(second)
     assert after.make_statistics() == whole.make_statistics()
     assert after.compute_mean() == {"a": pytest.approx(0.4), "b": 1.0, "c": 3.0}
+
+
+def test_merged_summaries_are_one_of_all():
+    rows = [{"a": 0.1, "b": 1.0}, {"a": 0.7, "c": 3.0}, {"a": 0.2}]
+    whole, parts = DictSummary(), [DictSummary(), DictSummary()]
+    for weight, row in enumerate(rows, start=1):
+        whole.add(row, weight)
+        parts[weight % 2].add(row, weight)
+    merged = DictSummary()
+    for part in parts:
+        merged.merge(pickle.loads(pickle.dumps(part)))
+    assert merged.make_statistics() == pytest.approx(whole.make_statistics())
+
+
+def test_what_has_been_reported():
+    assert reported() == {}
+    with Reporter().scope({}):
+        report({"loss": 0.5})
+        assert reported() == {"loss": 0.5}
+    assert reported() == {}

@@ -5,7 +5,9 @@
 
 Writes the log, snapshots, the trained and the sparse model and plots to the output
 folder, and ends with errors, sizes and latencies. `--resume` continues from a snapshot
-exactly where it was; `--dense`, then `--pretrained` is the two-stage recipe.
+exactly where it was; `--dense`, then `--pretrained` is the two-stage recipe. Processes
+that `mpiexec -n 2 python examples/mnist/train_mnist.py --communicator mpi` starts train
+one model together.
 """
 
 from __future__ import annotations
@@ -92,6 +94,12 @@ def parse_args():
         action="store_true",
         help="run 100 iterations, say what the GPU did in them, and end",
     )
+    add(
+        "--communicator",
+        choices=["mpi", "nccl"],
+        help="how the processes that mpiexec started share the training, each with its "
+        "own --batchsize, and with --gpu a GPU of its own",
+    )
     add("-o", "--out", default="result/mnist", help="folder of everything written")
     add(
         "-r",
@@ -172,6 +180,8 @@ def parse_args():
         args.resume = str(latest) if latest else args.resume
     if args.gpu < 0 and (args.graph or args.profile):
         parser.error("--graph and --profile go with --gpu")
+    if args.communicator and (args.graph or args.profile):
+        parser.error("--graph and --profile do not go with --communicator")
     return args
 
 
@@ -239,7 +249,12 @@ def dense_loss(model):
 
 def main():
     args = parse_args()
-    if not args.dense and too_short(args):
+    communicator = None
+    if args.communicator:
+        communicator = training.create_communicator(args.communicator)
+        args.gpu = communicator.intra_rank if args.gpu >= 0 else args.gpu
+    is_main_rank = communicator is None or communicator.rank == 0
+    if is_main_rank and not args.dense and too_short(args):
         print(too_short(args), file=sys.stderr)
     vdcore.seed(args.seed)
     train, test = load_data(args)
@@ -249,25 +264,37 @@ def main():
     loss = dense_loss(model) if args.dense else model.calc_loss
     optimizer = optimizers.Adam(args.lr).setup(model)
 
-    updater = training.StandardUpdater(
-        iterators.SerialIterator(train.to_device(device), args.batchsize),
-        optimizer,
-        device=device,
-        loss_func=loss,
-        graph=args.graph,
-    )
+    own_train, own_test = train.to_device(device), test.to_device(device)
+    if communicator:
+        scatter = datasets.scatter_dataset
+        own_train = scatter(own_train, communicator, shuffle=True)
+        own_test = scatter(own_test, communicator, force_equal_length=False)
+        updater = training.ParallelUpdater(
+            iterators.SerialIterator(own_train, args.batchsize),
+            optimizer,
+            communicator,
+            device=device,
+            loss_func=loss,
+        )
+    else:
+        updater = training.StandardUpdater(
+            iterators.SerialIterator(own_train, args.batchsize),
+            optimizer,
+            device=device,
+            loss_func=loss,
+            graph=args.graph,
+        )
     if args.profile:
         print(inspection.profile_gpu(updater.update))
         return
     trainer = training.Trainer(updater, (args.epoch, "epoch"), out=args.out)
     trainer.extend(
         extensions.Evaluator(
-            iterators.SerialIterator(
-                test.to_device(device), 1000, repeat=False, shuffle=False
-            ),
+            iterators.SerialIterator(own_test, 1000, repeat=False, shuffle=False),
             model,
             device=device,
             eval_func=loss,
+            communicator=communicator,
         )
     )
     trainer.extend(
@@ -305,13 +332,15 @@ def main():
     )
     if args.resume:
         serializers.load_npz(args.resume, trainer)
-        if updater.epoch >= args.epoch:
+        if is_main_rank and updater.epoch >= args.epoch:
             print(
                 f"{args.resume}: {updater.epoch} of {args.epoch} epochs are done: "
                 "nothing is left to train",
                 file=sys.stderr,
             )
     trainer.run()
+    if not is_main_rank:
+        return
 
     model.to_cpu()
     if args.dense:

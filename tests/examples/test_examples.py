@@ -259,6 +259,19 @@ def test_mnist_resumes_bit_for_bit(tmp_path, mnist_root):
             numpy.testing.assert_array_equal(a[name], b[name], err_msg=name)
 
 
+def test_mnist_on_two_processes(mpiexec, tmp_path, mnist_root):
+    script = EXAMPLES / "mnist/train_mnist.py"
+    options = ("-o", tmp_path, "-b", 25, "-e", 2, "--communicator", "mpi")
+    folder = str(mnist_root)
+    result = mpiexec(2, script, *options, VDCORE_DATASET_ROOT=folder)
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert [line.split()[0] for line in lines[:3]] == ["epoch", "1", "2"]
+    assert result.stdout.count("test error") == 1
+    log = json.loads((tmp_path / "log").read_text())
+    assert [row["iteration"] for row in log] == [8, 16]
+
+
 def test_mnist_two_stage_recipe(tmp_path, mnist_root):
     dense = tmp_path / "dense"
     printed = train_mnist(dense, mnist_root, "-e", 2, "--dense")

@@ -11,6 +11,7 @@ from vdcore.training import (
     Trainer,
     make_extension,
 )
+from vdcore.training.extensions import LogReport, PrintReport, snapshot
 from vdcore.training.triggers import ManualScheduleTrigger
 
 
@@ -121,6 +122,20 @@ def test_extensions_are_finalized_however_the_loop_ends(make_trainer, capsys, er
     assert events[2:] == ["a 1", "b 1", "a 2", "b 2", "a finalize", "b finalize"]
     announced = "Exception in main training loop: stop here" in capsys.readouterr().err
     assert announced == (error is ValueError)
+
+
+def test_other_ranks_leave_out_what_is_for_the_main_rank(make_trainer, capsys):
+    trainer, events = make_trainer((1, "epoch")), []
+    trainer.is_main_rank = False
+    alone = Witness(events, "alone")
+    alone.main_rank_only = True
+    for extension in (alone, Witness(events, "all"), LogReport(), snapshot()):
+        trainer.extend(extension)
+    trainer.extend(PrintReport(["epoch"]))
+    trainer.run()
+    assert {event.split()[0] for event in events} == {"all"}
+    assert list(trainer.out.iterdir()) == []
+    assert capsys.readouterr().out == ""
 
 
 def test_all_extensions_are_finalized_though_one_fails(make_trainer):

@@ -180,8 +180,7 @@ def create_communicator(
     ValueError
         If there is no communicator of that name.
     RuntimeError
-        If mpi4py, MPI, CuPy or NCCL is missing, or the MPI of ``mpiexec`` is another
-        than that of mpi4py.
+        If mpi4py, MPI, CuPy or NCCL is missing.
 
     Notes
     -----
