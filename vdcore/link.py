@@ -58,6 +58,7 @@ class Link:
         self._parameter_names: list[str] = []
         self._persistent_names: list[str] = []
         self._in_init_scope = False
+        self._device: Any = None  # that of arrays that are still to be loaded
 
     @contextmanager
     def init_scope(self) -> Iterator[None]:
@@ -199,6 +200,7 @@ class Link:
         See :func:`vdcore.arrays.to_device`. Returns self.
         """
         for link in self.links():
+            link._device = device
             for name in link._parameter_names:
                 getattr(link, name).to_device(device)
             for name in link._persistent_names:
@@ -220,13 +222,16 @@ class Link:
         for name in self._parameter_names:
             parameter = getattr(self, name)
             self._check_known("parameter", name, parameter.array, serializer)
-            parameter.array = serializer(name, parameter.array)
+            parameter.array = self._placed(serializer(name, parameter.array))
         for name in self._persistent_names:
             value = getattr(self, name)
             self._check_known("persistent", name, value, serializer)
-            setattr(self, name, serializer(name, value))
+            setattr(self, name, self._placed(serializer(name, value)))
         for child in self.children():
             child.serialize(serializer[child.name])
+
+    def _placed(self, value: Any) -> Any:
+        return to_device(value, self._device) if is_array(value) else value
 
     def _check_known(self, kind: str, name: str, value: Any, serializer: Any) -> None:
         if serializer.is_writer and value is None:

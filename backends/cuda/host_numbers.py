@@ -62,7 +62,8 @@ class HostNumbers:
             block.device.set(block.turns[self._turn], stream=self._stream)
         self._copied[self._turn].record(self._stream)
         self._turn = (self._turn + 1) % DEPTH
-        self._copied[self._turn].synchronize()
+        if not self._copied[self._turn].done:
+            self._copied[self._turn].synchronize()
 
     def _place(self, size: int) -> tuple[_Block, slice]:
         if not self._blocks or self._blocks[-1].left < size:

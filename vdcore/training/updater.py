@@ -132,9 +132,24 @@ class StandardUpdater:
             trainer.reporter.add_observers(name, self._target(name).namedlinks())
 
     def update(self) -> None:
-        """Do one iteration."""
-        with using_device(self.device):
-            self._step()
+        """Do one iteration.
+
+        Raises
+        ------
+        MemoryError
+            If the memory, of a GPU for example, does not suffice for the batch.
+        """
+        try:
+            with using_device(self.device):
+                self._step()
+        except MemoryError as error:
+            size = getattr(self.get_iterator(), "batch_size", "so many")
+            message = (
+                f"iteration {self.iteration + 1}: there is not enough memory for a "
+                f"step with a batch of {size} examples; take a smaller batch size. "
+                f"{error}"
+            )
+            raise MemoryError(message) from error
         self.iteration += 1
         if self.is_new_epoch:
             for optimizer in self._optimizers.values():
@@ -163,8 +178,6 @@ class StandardUpdater:
         ------
         NonFiniteLossError
             If the loss is NaN or infinite, unless `non_finite` is "skip".
-        MemoryError
-            If the memory, of a GPU for example, does not suffice for the batch.
         """
         arrays = self.converter(next(self.get_iterator()), self.device)
         args, kwargs = as_arguments(arrays)
@@ -181,13 +194,6 @@ class StandardUpdater:
                 raise NonFiniteLossError(message) from error
             self._skip(error)
             return
-        except MemoryError as error:
-            message = (
-                f"iteration {self.iteration + 1}: there is not enough memory for a "
-                f"step with a batch of {self._batch_size} examples; take a smaller "
-                f"batch size. {error}"
-            )
-            raise MemoryError(message) from error
         if self.non_finite == "skip":
             report({"skipped": 0})
 
@@ -202,10 +208,6 @@ class StandardUpdater:
             optimizer.serialize(serializer[f"optimizer:{name}"])
         self.iteration = serializer("iteration", self.iteration)
         self.skipped = serializer("skipped", self.skipped)
-
-    @property
-    def _batch_size(self) -> Any:
-        return getattr(self.get_iterator(), "batch_size", "so many")
 
     def _repeated_step(self) -> RepeatedStep:
         if self.non_finite == "skip":
