@@ -22,9 +22,9 @@ struct Layout {
     }
 };
 
-// `threshold` is infinite without masks.
+// `threshold` is infinite without masks, which spares the logarithm.
 __device__ inline bool masked(float theta, float log_sigma2, float threshold) {
-    return log_alpha(theta, log_sigma2) > threshold;
+    return threshold < infinity() && log_alpha(theta, log_sigma2) > threshold;
 }
 
 __device__ inline void write_weights(float* operand, unsigned i, unsigned size,

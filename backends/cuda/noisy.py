@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -47,10 +48,8 @@ class Weights(NamedTuple):
     def arguments(self) -> tuple[Any, ...]:
         """For kernels: arrays, size, layout and threshold."""
         channels, *window = self.theta.shape[1:]
-        elements = math.prod(window)
-        fields = (divisor(channels * elements), divisor(elements), channels)
         limit = math.inf if self.threshold is None else float(self.threshold)
-        layout = structure(_LAYOUT, fields)
+        layout = _layout(channels, math.prod(window))
         return self.theta, self.log_sigma2, self.theta.size, layout, limit
 
     def as_they_are(self) -> cupy.ndarray | None:
@@ -60,7 +59,13 @@ class Weights(NamedTuple):
         return None
 
 
-NO_WEIGHTS = (None, None, 0, structure(_LAYOUT, (divisor(1), divisor(1), 1)), math.inf)
+@functools.lru_cache(maxsize=1024)
+def _layout(channels: int, elements: int) -> numpy.ndarray:
+    fields = (divisor(channels * elements), divisor(elements), channels)
+    return structure(_LAYOUT, fields)
+
+
+NO_WEIGHTS = (None, None, 0, _layout(1, 1), math.inf)
 
 
 class Operands(NamedTuple):
@@ -147,7 +152,7 @@ def outputs(
         return y
     if noise is not None:
         y = cupy.empty_like(noise)
-    arguments = (products, noise, b, structure(DIVISOR, divisor(y.shape[-1]).item()))
+    arguments = (products, noise, b, divisor(y.shape[-1]).reshape(1))
     blocks = blocks_for(-(-y.size // 4))
     _kernels.launch("outputs", blocks, *arguments, y.size, y)
     return y
