@@ -18,8 +18,8 @@ from tests.emulated_cupy.errors import CompileException
 SHIM = Path(__file__).parent
 HEADERS = {"math_constants.h"}  # that a kernel may include
 FLAGS = (
-    "-x c++ -O1 -g1 -gdwarf-4 -fPIC -fvisibility=hidden -fno-strict-aliasing -ffp-contract=off "
-    "-fcf-protection=none -fmax-errors=5 -U_FORTIFY_SOURCE -w"
+    "-x c++ -O1 -g1 -gdwarf-4 -fPIC -fvisibility=hidden -fno-strict-aliasing "
+    "-ffp-contract=off -fcf-protection=none -fmax-errors=5 -U_FORTIFY_SOURCE -w"
 ).split()
 # Each access to memory, and what C++ leaves undefined, calls into the scheduler. Sizes
 # of stack frames and global variables are left as they are.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 # Of CUDA's runtime.
 INVALID_VALUE = "cudaErrorInvalidValue"
+NO_DEVICE = "cudaErrorNoDevice"
 INVALID_DEVICE = "cudaErrorInvalidDevice"
 CAPTURE_UNSUPPORTED = "cudaErrorStreamCaptureUnsupported"
 CAPTURE_INVALIDATED = "cudaErrorStreamCaptureInvalidated"
@@ -16,6 +17,7 @@ NO_SUCH_SYMBOL = "CUDA_ERROR_NOT_FOUND"
 
 MESSAGES = {
     INVALID_VALUE: (1, "invalid argument"),
+    NO_DEVICE: (100, "no CUDA-capable device is detected"),
     INVALID_DEVICE: (101, "invalid device ordinal"),
     CAPTURE_UNSUPPORTED: (900, "operation not permitted when stream is capturing"),
     CAPTURE_INVALIDATED: (

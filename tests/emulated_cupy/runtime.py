@@ -5,7 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from tests.emulated_cupy import devices, streams
-from tests.emulated_cupy.errors import INVALID_DEVICE, INVALID_VALUE, CUDARuntimeError
+from tests.emulated_cupy.errors import (
+    INVALID_DEVICE,
+    INVALID_VALUE,
+    NO_DEVICE,
+    CUDARuntimeError,
+)
 
 __all__ = [
     "CUDARuntimeError",
@@ -38,6 +43,8 @@ _VERSION = 13000
 
 def getDeviceCount() -> int:
     """How many devices there are."""
+    if not devices.machine.device_count:
+        raise CUDARuntimeError(NO_DEVICE)
     return devices.machine.device_count
 
 
