@@ -16,7 +16,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 import vdcore
 from vdcore import functions as F
 from vdcore import links as L
-from vdcore.arrays import untraced
+from vdcore.arrays import asarray_like, to_numpy, untraced
 from vdcore.datasets import RandomCropFlip, TupleDataset, scatter_dataset
 from vdcore.iterators import SerialIterator
 from vdcore.optimizers import Adam, GradientClipping, MomentumSGD, NonFiniteLossError
@@ -60,7 +60,7 @@ class TableLinear(L.VariationalDropoutLinear):
 
     def draw_noise(self, shape, like):
         rows, self.table = self.table[: shape[0]], self.table[shape[0] :]
-        return rows.astype(like.dtype)
+        return asarray_like(rows.astype(like.dtype), like)
 
 
 def make_dataset(size=24, dtype="f4"):
@@ -144,17 +144,21 @@ def case_variational_network_with_given_noise(comm, folder):
     for dtype, tolerance in (("f4", 1e-5), ("f8", 1e-12)):
         updaters = []
         for make in (parallel, single):
-            vdcore.seed(3)
-            model = cast(Classifier(TableLinear), dtype)
-            rng = numpy.random.default_rng(8)
-            for link in model.children():
-                link.log_sigma2.array += 8
-                link.table = rng.standard_normal((200, link.out_size))
-                if make is parallel:
-                    link.table = link.table[comm.rank :: comm.size]
+            own = slice(comm.rank, None, comm.size)
+            model = with_given_noise(dtype, own if make is parallel else slice(None))
             data = make_dataset(dtype=dtype)
             updaters.append(make(comm, model, MomentumSGD(0.1), data))
         assert_same_training(*updaters, comm, tolerance)
+
+
+def with_given_noise(dtype, rows):
+    vdcore.seed(3)
+    model = cast(Classifier(TableLinear), dtype)
+    rng = numpy.random.default_rng(8)
+    for link in model.children():
+        link.log_sigma2.array += 8
+        link.table = rng.standard_normal((200, link.out_size))[rows]
+    return model
 
 
 def case_kl_counts_once(comm, folder):
@@ -415,7 +419,7 @@ class ConvolutionalClassifier(L.VariationalDropoutChain):
         return self.l1(self.dropout(self.bn(x)))
 
 
-def make_trainer(comm, folder, stop):
+def make_trainer(comm, folder, stop, device=None):
     vdcore.seed(11)
     model = ConvolutionalClassifier()
     images = numpy.random.default_rng(0).random((21, 1, 4, 4), dtype="f4")
@@ -423,8 +427,9 @@ def make_trainer(comm, folder, stop):
     iterator = SerialIterator(
         scatter_dataset(data, comm, shuffle=True), 4, transform=RandomCropFlip(1)
     )
+    optimizer = Adam(0.01).setup(model)
     updater = ParallelUpdater(
-        iterator, Adam(0.01).setup(model), comm, loss_func=model.calc_loss
+        iterator, optimizer, comm, device=device, loss_func=model.calc_loss
     )
     trainer = Trainer(updater, stop, out=folder)
     test = scatter_dataset(data, comm, force_equal_length=False)
@@ -432,6 +437,7 @@ def make_trainer(comm, folder, stop):
         extensions.Evaluator(
             SerialIterator(test, 5, repeat=False),
             model,
+            device=device,
             eval_func=model.calc_loss,
             communicator=comm,
         )
@@ -459,12 +465,12 @@ def trainer_state(trainer):
     return {k: v for k, v in writer.entries.items() if not k.startswith(left_out)}
 
 
-def case_resumed_bit_for_bit(comm, folder):
-    whole = make_trainer(comm, folder / "whole", (8, "iteration"))
+def case_resumed_bit_for_bit(comm, folder, device=None):
+    whole = make_trainer(comm, folder / "whole", (8, "iteration"), device)
     whole.run()
-    first = make_trainer(comm, folder / "parts", (5, "iteration"))
+    first = make_trainer(comm, folder / "parts", (5, "iteration"), device)
     first.run()
-    second = make_trainer(comm, folder / "parts", (8, "iteration"))
+    second = make_trainer(comm, folder / "parts", (8, "iteration"), device)
     load_npz(first.out / "snapshot_iter_5", second)
     second.run()
     states = [trainer_state(trainer) for trainer in (second, whole)]
@@ -475,8 +481,8 @@ def case_resumed_bit_for_bit(comm, folder):
     assert (orders[0] != orders[1]).any()
     optimizer = whole.updater.get_optimizer()
     for arrays in optimizer.state.values():
-        assert_same_on_all_ranks(comm, arrays.values())
-    assert_same_on_all_ranks(comm, [optimizer.target.bn.avg_var])
+        assert_same_on_all_ranks(comm, map(to_numpy, arrays.values()))
+    assert_same_on_all_ranks(comm, [to_numpy(optimizer.target.bn.avg_var)])
 
 
 def case_snapshots_of_other_numbers_of_processes(comm, folder):
@@ -545,13 +551,58 @@ def case_arrays_that_are_not_on_the_host(comm, folder):
     assert_array_equal(model.l1.b.grad, comm.rank)
 
 
+def gpu_case_numbers_are_those_of_the_host(comm, folder):
+    updaters = []
+    for device in (0, "cpu"):
+        model = with_given_noise("f4", slice(comm.rank, None, comm.size))
+        updaters.append(parallel(comm, model, Adam(0.01), device=device))
+    for _ in range(5):
+        reports, expected = map(observed_update, updaters)
+        for key, value in expected.items():
+            assert_allclose(to_numpy(reports[key]), value, rtol=1e-4, err_msg=key)
+    on_gpu, on_host = (updater.get_optimizer().target for updater in updaters)
+    for array, expected in zip(weights(on_gpu), weights(on_host), strict=True):
+        assert_allclose(array.get(), expected, rtol=1e-4, atol=1e-5)
+    assert_same_on_all_ranks(comm, map(to_numpy, weights(on_gpu)))
+
+
+def gpu_case_nan_on_one_rank(comm, folder):
+    model = Classifier()
+    updater = parallel(comm, model, Adam(), loss=with_nan(comm, model), device=0)
+    for _ in range(2):
+        updater.update()
+    before = [array.get() for array in weights(model)]
+    text = rf"on rank {comm.size - 1}, by iteration 3: update: the loss was NaN or inf"
+    with pytest.raises(NonFiniteLossError, match=text):  # at the end of the epoch
+        updater.update()
+    for array, old in zip(weights(model), before, strict=True):
+        assert_array_equal(array.get(), old)
+
+
+def gpu_case_nan_is_skipped(comm, folder):
+    model = Classifier()
+    loss = with_nan(comm, model)
+    updater = parallel(comm, model, Adam(), loss=loss, device=0, non_finite="skip")
+    with pytest.warns(
+        RuntimeWarning, match=f"skipped.* on rank {comm.size - 1}, by it"
+    ):
+        skipped = [observed_update(updater)["skipped"] for _ in range(5)]
+    assert skipped == [0, 0, 1, 0, 0]
+    assert_same_on_all_ranks(comm, map(to_numpy, weights(model)))
+
+
+def gpu_case_resumed_bit_for_bit(comm, folder):
+    case_resumed_bit_for_bit(comm, folder, device=0)
+
+
 CASES = [name for name in list(globals()) if name.startswith("case_")]
+GPU_CASES = [name for name in list(globals()) if name.startswith("gpu_case_")]
 
 
-def run_cases(folder):
-    """Run all cases on this rank; a failure ends all ranks."""
+def run_cases(names, folder):
+    """Run cases on this rank; a failure ends all ranks."""
     comm = create_communicator("mpi")
-    for name in CASES:
+    for name in names:
         vdcore.seed(0)
         globals()[name](comm, folder / name)
         comm.allgather_obj(name)
@@ -565,13 +616,18 @@ def run_cases(folder):
 @pytest.fixture(scope="module")
 def output(mpiexec, tmp_path_factory):
     """What the cases printed."""
-    folder = tmp_path_factory.mktemp("cases")
-    return mpiexec(2, __file__, folder)
+    return mpiexec(2, __file__, tmp_path_factory.mktemp("cases"), *CASES)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_on_two_processes(output, name):
     assert f"passed {name}\n" in output.stdout, output.stdout + output.stderr
+
+
+def test_with_a_gpu(mpiexec, cupy, tmp_path):
+    emulated = [] if hasattr(cupy, "__file__") else ["--emulated"]
+    result = mpiexec(2, __file__, *emulated, tmp_path, *GPU_CASES)
+    assert result.stdout.count("passed") == len(GPU_CASES), result.stderr
 
 
 FAILING = """
@@ -639,4 +695,9 @@ def test_communicators_that_cannot_be_had(monkeypatch):
 
 
 if __name__ == "__main__":
-    run_cases(Path(sys.argv[1]))
+    if "--emulated" in sys.argv:
+        sys.argv.remove("--emulated")
+        from tests import emulated_cupy
+
+        emulated_cupy.install()
+    run_cases(sys.argv[2:], Path(sys.argv[1]))
