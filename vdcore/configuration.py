@@ -24,6 +24,11 @@ class Config:
         Whether a GPU may round the operands of products of float32 matrices, and of
         convolutions, to 10 bits of mantissa, which its tensor cores multiply several
         times faster. Default False: float32 throughout.
+    use_cudnn : {"auto", "always", "never"}
+        Whether convolutions of a GPU are cuDNN's: "auto", the default, where it is
+        installed and can do them; "always", or an error; "never", but products of
+        matrices. As Chainer's setting of this name, except that it is of convolutions
+        only, and that "always" does not run without.
 
     Values set with :func:`using_config` are local to the thread or task.
     """
@@ -36,6 +41,7 @@ class Config:
             "train": True,
             "rng": numpy.random.default_rng(),
             "tf32": False,
+            "use_cudnn": "auto",
         }
         object.__setattr__(self, "_defaults", defaults)
         object.__setattr__(self, "_local", ContextVar("vdcore_config"))

@@ -6,7 +6,7 @@ from typing import Any
 
 import cupy
 
-from vdcore.backends.cuda import unfolding as engine
+from vdcore.backends.cuda import engine
 from vdcore.backends.cuda.layout import channels_first, channels_last
 from vdcore.backends.cuda.noisy import Weights, gradients, operands, outputs
 from vdcore.windows import Window
