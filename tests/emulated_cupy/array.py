@@ -157,12 +157,11 @@ class ndarray:
                 raise (TypeError if self.dtype != out.dtype else ValueError)(message)
         host = numpy.empty(self.shape, self.dtype, order) if out is None else out
         values = self._values
-        count("to_host")
         if not blocking and out is not None and pinned_memory.is_pinned(out):
-            stream._run(lambda: numpy.copyto(host, values), [self.data.mem._block])
+            stream._run(_copy("to_host", host, values), [self.data.mem._block])
         else:
             stream.synchronize()
-            numpy.copyto(host, values)
+            _copy("to_host", host, values)()
         return host
 
     def set(self, arr: numpy.ndarray, stream: Any = None) -> None:
@@ -182,9 +181,8 @@ class ndarray:
         stream = stream or streams.current_stream()
         if not pinned_memory.is_pinned(arr):
             stream._refuse_while_capturing()
-        count("to_device")
-        values = self._values
-        stream._run(lambda: numpy.copyto(values, arr), [self.data.mem._block])
+        work = _copy("to_device", self._values, arr)
+        stream._run(work, [self.data.mem._block])
 
     def item(self) -> Any:
         """The only element, as a Python number."""
@@ -572,6 +570,16 @@ def _zeros_like(x: Any) -> Any:
     if type(x) is dict:
         return {key: _zeros_like(value) for key, value in x.items()}
     return x
+
+
+def _copy(direction: str, target: numpy.ndarray, source: numpy.ndarray) -> Callable:
+    """Work that copies between host and device, and counts it."""
+
+    def work() -> None:
+        count(direction)
+        numpy.copyto(target, source)
+
+    return work
 
 
 def _owner(values: Any) -> Any:

@@ -34,6 +34,7 @@ namespace {
 
 constexpr unsigned WARP = 32;
 constexpr size_t STACK_SIZE = 256 * 1024;
+constexpr long MOST_ACCESSES = 1l << 32;  // of a launch: some 20 seconds
 constexpr int POISON = 0xFF;  // bytes of a NaN, and of -1
 
 struct Range {
@@ -70,7 +71,7 @@ struct Thread {
     const Group* group;
 };
 
-// Who last touched four bytes of shared memory, and between which synchronisations.
+// Who last touched a byte of shared memory, and between which synchronisations.
 struct Touch {
     unsigned barriers = 0, warp_syncs = 0;
     int thread = 0;
@@ -95,6 +96,7 @@ int running;                       // number of the running thread
 bool predicate_of[1024];
 int predicate_count;
 bool launched;
+long accesses;
 jmp_buf scheduler, abandoned;
 char message[1024];
 Range image;  // this library in memory: its constants and static variables
@@ -256,18 +258,18 @@ bool within(uintptr_t address, size_t size, const Range& range) {
     return address >= range.begin && address + size <= range.end;
 }
 
-// Which word of shared memory an address is in; -1: none.
-long shared_word(uintptr_t address) {
+// Which byte of shared memory an address is of; -1: none.
+long shared_byte(uintptr_t address, size_t size) {
     const uintptr_t start = reinterpret_cast<uintptr_t>(__start_emulation_shared);
     const uintptr_t stop = reinterpret_cast<uintptr_t>(__stop_emulation_shared);
-    if (address >= start && address < stop) return (address - start) / 4;
+    if (address >= start && address + size <= stop) return address - start;
     const uintptr_t dynamic = reinterpret_cast<uintptr_t>(dynamic_shared.data());
-    if (address >= dynamic && address < dynamic + dynamic_shared.size())
-        return (stop - start + 3) / 4 + (address - dynamic) / 4;
+    if (address >= dynamic && address + size <= dynamic + dynamic_shared.size())
+        return stop - start + address - dynamic;
     return -1;
 }
 
-// Whether another thread touched a word with no synchronisation since.
+// Whether another thread touched a byte with no synchronisation since.
 bool unordered(const Touch& touch, bool by_warp = false) {
     if (touch.barriers != barriers) return false;
     if (touch.thread == running && !by_warp) return false;
@@ -275,8 +277,7 @@ bool unordered(const Touch& touch, bool by_warp = false) {
     return touch.thread / WARP != warp || touch.warp_syncs == warp_syncs[warp];
 }
 
-void check_race(long word, bool writes, void* caller) {
-    Shadow& shadow = shadows[word];
+void check_race(Shadow& shadow, bool writes, void* caller) {
     const bool raced =
         unordered(shadow.write) ||
         (writes && shadow.read.barriers == barriers &&
@@ -305,12 +306,14 @@ void check_race(long word, bool writes, void* caller) {
 }
 
 void check(uintptr_t address, size_t size, bool writes, bool alone, void* caller) {
-    if (!launched || within(address, size, recent)) return;
-    const long word = shared_word(address);
-    if (word >= 0) {
+    if (!launched) return;
+    if (++accesses > MOST_ACCESSES) fail(0, "waits for ever, it seems");
+    if (within(address, size, recent)) return;
+    const long shared = shared_byte(address, size);
+    if (shared >= 0) {
         if (alone)
-            for (size_t i = 0; i < (size + 3) / 4; ++i)
-                check_race(word + i, writes, caller);
+            for (size_t i = 0; i < size; ++i)
+                check_race(shadows[shared + i], writes, caller);
         return;
     }
     for (size_t i = 0; i < launch.range_count; ++i) {
@@ -433,9 +436,9 @@ extern "C" __attribute__((visibility("default"))) const char* emulation_launch(
     threads.resize(blockDim.x * blockDim.y * blockDim.z);
     warp_syncs.resize((threads.size() + WARP - 1) / WARP);
     dynamic_shared.resize(launch.dynamic_shared_size);
-    const size_t shared = emulation_static_shared_size() + dynamic_shared.size();
-    shadows.resize((shared + 7) / 4);
+    shadows.resize(emulation_static_shared_size() + dynamic_shared.size());
     recent = {};
+    accesses = 0;
 
     // A wild pointer in what is not instrumented must not end the process.
     static struct sigaction before[3];

@@ -135,7 +135,7 @@ def test_the_host_may_not_look_while_a_stream_captures(cupy, look):
         look(cupy, x)
 
 
-def test_copies_from_pinned_memory_are_recorded(cupy, capture):
+def test_copies_from_pinned_memory_are_recorded(cupy, capture, emulation):
     import cupyx
 
     host = cupyx.empty_pinned(3, numpy.float32)
@@ -143,8 +143,9 @@ def test_copies_from_pinned_memory_are_recorded(cupy, capture):
     x = cupy.zeros(3, numpy.float32)
     graph, _ = capture(lambda: x.set(host))
     host[...] = 2
-    graph.launch()
-    assert x.tolist() == [2, 2, 2]
+    with emulation.transfers() as moved:
+        graph.launch()
+    assert (moved.to_device, moved.launches, x.tolist()) == (1, 1, [2, 2, 2])
 
 
 def test_memory_that_anyone_may_get_is_an_error(cupy, capture):

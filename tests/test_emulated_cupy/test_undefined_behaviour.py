@@ -16,6 +16,8 @@ ERRORS = {
     "x[0] = x[i + 1];": r"thread \(31, 0, 0\) .* reads 4 bytes .* \(kernel.cu:2\)",
     "x[1ll << 40] = 1;": "outside all arguments",
     "atomicAdd(x + 32, 1.f);": "writes 4 bytes outside argument 0",
+    "x[0] = ((float4*)x)[i].x;": "reads 4 bytes|reads 16 bytes",
+    "((float4*)x)[i] = make_float4(0, 0, 0, 0);": "writes 16 bytes outside argument 0",
     "float* none = nullptr; *none = 1;": "null pointer",
     "__shared__ int s[4]; s[i] = 1;": "index outside the bounds of an array",
     "float s[4]; s[i] = 1; x[0] = s[0];": "index outside the bounds of an array",
@@ -58,6 +60,10 @@ RACES = {
     "a warp's barrier is not the block's": (
         "s[i] = i; __syncwarp(); x[i] = s[i ^ 32];",
         "s[i] = i; __syncthreads(); x[i] = s[i ^ 32];",
+    ),
+    "bytes are apart": (
+        "((char*)s)[i / 2] = 1;",
+        "((char*)s)[i] = 1;",
     ),
     "atomics are ordered": (
         "s[i / 2] = i;",
