@@ -158,7 +158,8 @@ class ndarray:
         host = numpy.empty(self.shape, self.dtype, order) if out is None else out
         values = self._values
         if not blocking and out is not None and pinned_memory.is_pinned(out):
-            stream._run(_copy("to_host", host, values), [self.data.mem._block])
+            work = _copy("to_host", host, values)
+            stream._run(work, [self.data.mem._block], put_off=True)
         else:
             stream.synchronize()
             _copy("to_host", host, values)()
@@ -179,10 +180,11 @@ class ndarray:
             message = "Cannot set to non-contiguous array"
             raise RuntimeError(message)
         stream = stream or streams.current_stream()
-        if not pinned_memory.is_pinned(arr):
+        is_pinned = pinned_memory.is_pinned(arr)
+        if not is_pinned:
             stream._refuse_while_capturing()
         work = _copy("to_device", self._values, arr)
-        stream._run(work, [self.data.mem._block])
+        stream._run(work, [self.data.mem._block], put_off=is_pinned)
 
     def item(self) -> Any:
         """The only element, as a Python number."""
@@ -520,6 +522,18 @@ def update(target: ndarray, function: Callable, *args: Any) -> None:
     streams.run(lambda: function(values, *args), operands.blocks)
 
 
+def call(function: Callable, *args: Any, **kwargs: Any) -> Any:
+    """Like :func:`computed`; `out`, where given, takes the result and is returned."""
+    out = kwargs.pop("out", None)
+    if out is None:
+        return computed(function, *args, **kwargs)
+    if not isinstance(out, ndarray):
+        message = f"Output arguments type must be cupy.ndarray, got {type(out)}"
+        raise TypeError(message)
+    update(out, lambda x, a, kw: function(*a, **kw, out=x), args, kwargs)
+    return out
+
+
 def viewed(function: Callable, *arrays: ndarray) -> Any:
     """Result of a NumPy function that makes views of arrays where it can."""
     owners = {id(_owner(x._values)): x for x in arrays}
@@ -660,7 +674,7 @@ def synchronize_for_shape() -> None:
     streams.synchronize()
 
 
-# ----------------------------------------------------------------- indices, operators
+# ---------------------------------------------------------------------------- indices
 
 
 def _index(index: Any) -> tuple[tuple[Any, ...], bool, bool]:
@@ -682,139 +696,3 @@ def _index(index: Any) -> tuple[tuple[Any, ...], bool, bool]:
     if is_basic and not any(part is Ellipsis for part in parts):
         parts.append(Ellipsis)
     return tuple(parts), is_basic, depends_on_values
-
-
-def _defers(x: ndarray, other: Any) -> bool:
-    """Whether an operator leaves the work to the other operand (NEP 13)."""
-    if isinstance(other, ndarray | SCALARS):
-        return False
-    try:
-        return other.__array_ufunc__ is None
-    except AttributeError:
-        return getattr(other, "__array_priority__", 0) > x.__array_priority__
-
-
-def _binary(name: str) -> tuple[Callable, Callable, Callable]:
-    function = getattr(numpy, name)
-
-    def checked(x: Any) -> Any:
-        if not isinstance(x, ndarray | SCALARS | numpy.ndarray):
-            return NotImplemented
-        return x
-
-    def forward(self: ndarray, other: Any) -> Any:
-        if _defers(self, other) or checked(other) is NotImplemented:
-            return NotImplemented
-        return computed(function, self, other)
-
-    def reflected(self: ndarray, other: Any) -> Any:
-        if checked(other) is NotImplemented:
-            return NotImplemented
-        return computed(function, other, self)
-
-    def in_place(self: ndarray, other: Any) -> Any:
-        if checked(other) is NotImplemented:
-            message = f"Unsupported type {type(other)}"
-            raise TypeError(message)
-        update(self, lambda x, y: function(x, y, out=x), other)
-        return self
-
-    return forward, reflected, in_place
-
-
-def _unary(name: str) -> Callable:
-    function = getattr(numpy, name)
-    return lambda self: computed(function, self)
-
-
-for _symbol, _name in (
-    ("add", "add"),
-    ("sub", "subtract"),
-    ("mul", "multiply"),
-    ("truediv", "true_divide"),
-    ("floordiv", "floor_divide"),
-    ("mod", "remainder"),
-    ("pow", "power"),
-    ("lshift", "left_shift"),
-    ("rshift", "right_shift"),
-    ("and", "bitwise_and"),
-    ("or", "bitwise_or"),
-    ("xor", "bitwise_xor"),
-):
-    _forward, _reflected, _in_place = _binary(_name)
-    setattr(ndarray, f"__{_symbol}__", _forward)
-    setattr(ndarray, f"__r{_symbol}__", _reflected)
-    setattr(ndarray, f"__i{_symbol}__", _in_place)
-for _symbol, _name in (("matmul", "matmul"), ("divmod", "divmod")):
-    _forward, _reflected, _ = _binary(_name)
-    setattr(ndarray, f"__{_symbol}__", _forward)
-    setattr(ndarray, f"__r{_symbol}__", _reflected)
-for _symbol, _name in (
-    ("eq", "equal"),
-    ("ne", "not_equal"),
-    ("lt", "less"),
-    ("le", "less_equal"),
-    ("gt", "greater"),
-    ("ge", "greater_equal"),
-):
-    setattr(ndarray, f"__{_symbol}__", _binary(_name)[0])
-for _symbol, _name in (
-    ("neg", "negative"),
-    ("abs", "absolute"),
-    ("invert", "invert"),
-):
-    setattr(ndarray, f"__{_symbol}__", _unary(_name))
-
-
-def _method(name: str, parameters: str) -> Callable:
-    """NumPy's method of this name, with the parameters that CuPy's has."""
-    names = parameters.split()
-
-    def method(self: ndarray, *args: Any, **kwargs: Any) -> Any:
-        given = dict(zip(names, args, strict=False)) | kwargs
-        if len(args) > len(names) or not given.keys() <= set(names):
-            message = f"cupy.ndarray.{name} takes ({', '.join(names)})"
-            raise TypeError(message)
-        return call(lambda x, **kw: getattr(x, name)(**kw), self, **given)
-
-    method.__name__ = name
-    return method
-
-
-def call(function: Callable, *args: Any, **kwargs: Any) -> Any:
-    """Like :func:`computed`; `out`, where given, takes the result and is returned."""
-    out = kwargs.pop("out", None)
-    if out is None:
-        return computed(function, *args, **kwargs)
-    if not isinstance(out, ndarray):
-        message = f"Output arguments type must be cupy.ndarray, got {type(out)}"
-        raise TypeError(message)
-    update(out, lambda x, a, kw: function(*a, **kw, out=x), args, kwargs)
-    return out
-
-
-for _name, _parameters in {
-    "all": "axis out keepdims",
-    "any": "axis out keepdims",
-    "argmax": "axis out keepdims",
-    "argmin": "axis out keepdims",
-    "argsort": "axis",
-    "clip": "min max out",
-    "conj": "",
-    "conjugate": "",
-    "cumprod": "axis dtype out",
-    "cumsum": "axis dtype out",
-    "max": "axis out keepdims",
-    "mean": "axis dtype out keepdims",
-    "min": "axis out keepdims",
-    "prod": "axis dtype out keepdims",
-    "repeat": "repeats axis",
-    "round": "decimals out",
-    "searchsorted": "v side sorter",
-    "std": "axis dtype out ddof keepdims",
-    "sum": "axis dtype out keepdims",
-    "take": "indices axis out",
-    "trace": "offset axis1 axis2 dtype out",
-    "var": "axis dtype out ddof keepdims",
-}.items():
-    setattr(ndarray, _name, _method(_name, _parameters))

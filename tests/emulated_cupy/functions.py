@@ -265,16 +265,11 @@ def _synchronizing(function: Callable, *args: Any, **kwargs: Any) -> Any:
 
 def _viewing(function: Callable, *args: Any, **kwargs: Any) -> Any:
     arrays = [x for x in args if isinstance(x, ndarray)]
-    Operands()(list(args) + list(kwargs.values()))
-    rest = iter(args)
-    where = [isinstance(x, ndarray) for x in rest]
+    Operands()([*args, *kwargs.values()])  # refuses what is no operand
 
     def applied(*values: Any) -> Any:
         given = iter(values)
-        filled = [
-            next(given) if is_array else x
-            for x, is_array in zip(args, where, strict=True)
-        ]
+        filled = [next(given) if isinstance(x, ndarray) else x for x in args]
         return function(*filled, **kwargs)
 
     return viewed(applied, *arrays)

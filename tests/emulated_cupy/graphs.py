@@ -10,10 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import numpy
-
 from tests.emulated_cupy.errors import UndefinedBehaviour
-from tests.emulated_cupy.transfers import count
 
 
 class Capture:
@@ -69,10 +66,11 @@ class Graph:
             if fault:
                 message = f"Graph.launch: memory that the graph uses {fault}"
                 raise UndefinedBehaviour(message)
-        count("launches")
-        with numpy.errstate(all="ignore"):
-            for work in self._work:
-                work()
+        target._run(self._do, (), put_off=True)
+
+    def _do(self) -> None:
+        for work in self._work:
+            work()
 
     def upload(self, stream: Any = None) -> None:
         """Prepare the work, on the current stream by default."""

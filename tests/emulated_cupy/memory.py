@@ -193,6 +193,9 @@ class MemoryPool:
         device = devices.current_id()
         rounded = max(UNIT, -(-size // UNIT) * UNIT)
         free = self._free.setdefault((device, current_stream().ptr, rounded), [])
+        if free:
+            # The garbage put into it must come after what the stream has put off.
+            current_stream()._queue.finish()
         block = free.pop() if free else self._new_block(rounded)
         self._used[device] = self._used.get(device, 0) + rounded
         give_back = _GiveBack(weakref.ref(self), free, self._used)

@@ -17,6 +17,7 @@ from tests.emulated_cupy import (
     errors,
     graphs,
     memory,
+    operators,
     pinned_memory,
     random_numbers,
     raw_module,
@@ -48,6 +49,7 @@ def install() -> None:
     if "cupy" in sys.modules:
         message = "emulated_cupy.install: cupy is imported already"
         raise RuntimeError(message)
+    operators.define()
     for module in (_cupy(), *_cuda(), *_submodules(), _cupyx()):
         sys.modules[module.__name__] = module
     for name in [name for name in sys.modules if name.startswith("cupy.")]:

@@ -1,10 +1,17 @@
-"""Streams and events; work runs at once, or is recorded while a stream captures."""
+"""Streams and events: when work is done, or that it is recorded.
+
+Work runs at once, but for what the host need not wait for to go on, copies from pinned
+memory and launches of graphs: streams other than the default one put these off for as
+long as a device might, so that a host that does not wait as it should is found out.
+"""
 
 from __future__ import annotations
 
 import itertools
 import threading
 import time
+import weakref
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -26,6 +33,32 @@ from tests.emulated_cupy.transfers import count
 _pointers = itertools.count(0x1000, 16)
 _thread = threading.local()
 _capturing: list[_BaseStream] = []
+_streams_alive: weakref.WeakSet[_BaseStream] = weakref.WeakSet()
+
+
+class _Queue:
+    """Work that was put off.
+
+    Attributes
+    ----------
+    length : int
+        How much work was ever put off.
+    """
+
+    def __init__(self) -> None:
+        self.length = 0
+        self._work: deque[Callable[[], object]] = deque()
+
+    def put_off(self, work: Callable[[], object]) -> None:
+        """Do it later."""
+        self._work.append(work)
+        self.length += 1
+
+    def finish(self, length: int | None = None) -> None:
+        """Do all of it, or all up to when the queue was so long."""
+        with numpy.errstate(all="ignore"):
+            while self._work and self.length - len(self._work) != length:
+                self._work.popleft()()
 
 
 class _BaseStream:
@@ -36,6 +69,9 @@ class _BaseStream:
         self.device_id = device_id
         self._capture: Capture | None = None
         self._before: list[_BaseStream] = []
+        self._queue = _Queue()
+        _streams_alive.add(self)
+        weakref.finalize(self, self._queue.finish).atexit = False
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _BaseStream) and self.ptr == other.ptr
@@ -66,13 +102,15 @@ class _BaseStream:
 
     @property
     def done(self) -> bool:
-        """Whether all work is done, which it always is."""
+        """Whether all work is done."""
         self._refuse_while_capturing()
+        self._finish()
         return True
 
     def synchronize(self) -> None:
         """Wait for the work."""
         self._refuse_while_capturing()
+        self._finish()
         count("synchronizations")
 
     def record(self, event: Event | None = None) -> Event:
@@ -87,6 +125,7 @@ class _BaseStream:
         A stream that waits for an event of a capture takes part in it from then on.
         """
         if event._capture is None:
+            event._finish()
             if self._capture is not None and event._recorded is not None:
                 self._capture.invalid = True
                 raise CUDARuntimeError(CAPTURE_ISOLATION)
@@ -128,22 +167,34 @@ class _BaseStream:
         """Whether work is recorded."""
         return self._capture is not None
 
-    def _run(self, work: Callable[[], object], blocks: Iterable[Any]) -> None:
+    def _run(
+        self,
+        work: Callable[[], object],
+        blocks: Iterable[Any],
+        put_off: bool = False,
+    ) -> None:
         if self._capture is not None:
             self._capture.record(self, work, blocks)
             return
-        if self.ptr == 0:
-            self._refuse_implicit_wait()
         count("launches")
+        if put_off and self.ptr != 0:
+            self._queue.put_off(work)
+            return
+        self._finish()
         with numpy.errstate(all="ignore"):
             work()
 
-    def _refuse_implicit_wait(self) -> None:
-        """The default stream waits for others, which one that captures forbids."""
-        for stream in _capturing:
+    def _finish(self) -> None:
+        """Do what was put off; the default stream waits for blocking streams too."""
+        self._queue.finish()
+        if self.ptr != 0:
+            return
+        for stream in list(_streams_alive):
             if not stream.is_non_blocking:
-                stream._capture.invalid = True
-                raise CUDARuntimeError(CAPTURE_IMPLICIT)
+                if stream._capture is not None:
+                    stream._capture.invalid = True
+                    raise CUDARuntimeError(CAPTURE_IMPLICIT)
+                stream._queue.finish()
 
     def _refuse_while_capturing(self) -> None:
         if self._capture is not None:
@@ -205,16 +256,19 @@ class Event:
         self._recorded: float | None = None
         self._stream: _BaseStream | None = None
         self._capture: Capture | None = None
+        self._length = 0  # of the stream's queue
 
     @property
     def done(self) -> bool:
         """Whether the stream got here."""
+        self._finish()
         return True
 
     def record(self, stream: _BaseStream | None = None) -> None:
         """Mark this point of a stream, the current one by default."""
         self._stream = stream or current_stream()
         self._capture = self._stream._capture
+        self._length = self._stream._queue.length
         self._recorded = time.perf_counter()
 
     def synchronize(self) -> None:
@@ -222,7 +276,12 @@ class Event:
         if self._capture is not None:
             self._capture.invalid = True
             raise CUDARuntimeError(CAPTURE_UNSUPPORTED)
+        self._finish()
         count("synchronizations")
+
+    def _finish(self) -> None:
+        if self._stream is not None:
+            self._stream._queue.finish(self._length)
 
 
 def get_elapsed_time(start_event: Event, end_event: Event) -> float:
@@ -272,6 +331,8 @@ def synchronize_device() -> None:
     """The host waits for all streams; an error while one of them captures."""
     for stream in _capturing:
         stream._refuse_while_capturing()
+    for stream in list(_streams_alive):
+        stream._queue.finish()
     count("synchronizations")
 
 

@@ -148,6 +148,64 @@ def test_copies_from_pinned_memory_are_recorded(cupy, capture, emulation):
     assert (moved.to_device, moved.launches, x.tolist()) == (1, 1, [2, 2, 2])
 
 
+@pytest.fixture
+def pinned():
+    """Host memory with a 1 in it."""
+    import cupyx
+
+    host = cupyx.empty_pinned(1, numpy.float32)
+    host[...] = 1
+    return host
+
+
+def test_pinned_memory_that_changes_before_its_copy_is_done(cupy, pinned):
+    x, stream = cupy.zeros(1, numpy.float32), cupy.cuda.Stream()
+    x.set(pinned, stream=stream)
+    copied = stream.record()
+    copied.synchronize()
+    pinned[...] = 2
+    assert x.tolist() == [1]
+    x.set(pinned, stream=stream)
+    pinned[...] = 3  # too early
+    assert x.tolist() == [3]
+
+
+@pytest.mark.parametrize("wait", ["device", "stream", "event", "other stream", "work"])
+def test_what_waits_for_a_stream(cupy, pinned, wait):
+    x, stream = cupy.zeros(1, numpy.float32), cupy.cuda.Stream(non_blocking=True)
+    x.set(pinned, stream=stream)
+    assert x.tolist() == [0]  # the default stream does not wait for this one
+    if wait == "device":
+        cupy.cuda.Device().synchronize()
+    elif wait == "stream":
+        stream.synchronize()
+    elif wait == "event":
+        stream.record().synchronize()
+    elif wait == "other stream":
+        cupy.cuda.Stream.null.wait_event(stream.record())
+    else:
+        with stream:
+            x += 0
+    assert x.tolist() == [1]
+
+
+def test_launches_are_put_off_too(cupy, capture):
+    x = cupy.zeros(1, numpy.float32)
+    graph, _ = capture(lambda: x.__iadd__(1))
+    blocking, other = cupy.cuda.Stream(), cupy.cuda.Stream(non_blocking=True)
+    for _ in range(3):
+        graph.launch(blocking)
+    assert x.tolist() == [3]
+    graph.launch(other)
+    event = other.record()
+    graph.launch(other)
+    assert x.tolist() == [3]
+    event.synchronize()
+    assert x.tolist() == [4]
+    del other, event
+    assert x.tolist() == [5]
+
+
 def test_memory_that_anyone_may_get_is_an_error(cupy, capture):
     inputs, pool = [cupy.ones(3, numpy.float32)], cupy.get_default_memory_pool()
     graph, _ = capture(lambda: cupy.exp(inputs[0]) + 1, pool)
