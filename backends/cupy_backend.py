@@ -98,6 +98,22 @@ def _is_number(x) -> bool:
     return not isinstance(x, cupy.ndarray) or (x.shape == () and x.dtype == FLOAT32)
 
 
+@kernels.linear_forward.override("cupy")
+def linear_forward(x, W, b):
+    """Take float32 activations of any order, and contiguous weights."""
+    if _taken(x) and _contiguous(W, *_given(b)):
+        return linear.plain_forward(x, W, b)
+    return kernels.linear_forward.generic(x, W, b)
+
+
+@kernels.linear_backward.override("cupy")
+def linear_backward(gy, x, W, need_x):
+    """Take float32 activations of any order, and contiguous weights."""
+    if _taken(gy, x) and _contiguous(W):
+        return linear.plain_backward(gy, x, W, need_x)
+    return kernels.linear_backward.generic(gy, x, W, need_x)
+
+
 @kernels.vd_linear_forward.override("cupy")
 def vd_linear_forward(x, theta, log_sigma2, b, noise, threshold):
     """Take float32 activations of any order, and contiguous weights."""
@@ -169,6 +185,36 @@ def softmax_cross_entropy(logits, t):
     if _taken(logits) and t.dtype.name in ("int32", "int64"):
         return loss.softmax_cross_entropy(*map(cupy.ascontiguousarray, (logits, t)))
     return kernels.softmax_cross_entropy.generic(logits, t)
+
+
+@kernels.accuracy.override("cupy")
+def accuracy(scores, t):
+    """Take float32 scores and labels of 32 or 64 bits."""
+    if _taken(scores) and t.dtype.name in ("int32", "int64"):
+        return loss.accuracy(*map(cupy.ascontiguousarray, (scores, t)))
+    return kernels.accuracy.generic(scores, t)
+
+
+@kernels.total_penalty.override("cupy")
+def total_penalty(values, rate_sums, kept, scales, factors, size):
+    """Take float32 sums of as many layers as one launch holds."""
+    arrays = (*values, *rate_sums, *kept)
+    if (
+        len(values) <= penalty.LAYERS
+        and all(x.dtype == FLOAT32 for x in arrays)
+        and all(map(_is_number, factors))
+    ):
+        return penalty.total_penalty(values, rate_sums, kept, scales, factors, size)
+    return kernels.total_penalty.generic(values, rate_sums, kept, scales, factors, size)
+
+
+@kernels.add_each.override("cupy")
+def add_each(first, second):
+    """Take float32 arrays, of any number by one launch."""
+    if not _taken(*first, *second):
+        return kernels.add_each.generic(first, second)
+    contiguous = (list(map(cupy.ascontiguousarray, x)) for x in (first, second))
+    return optimizers.add_each(*contiguous)
 
 
 @kernels.adam.override("cupy")

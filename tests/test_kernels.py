@@ -115,3 +115,54 @@ def test_adam_by_hand(library):
     numpy.testing.assert_allclose(v, [0.00025, 0.016], rtol=1e-12)
     expected = [1 - 0.1 * 0.05 / math.sqrt(0.00025), 2 + 0.1 * 0.4 / math.sqrt(0.016)]
     numpy.testing.assert_allclose(new, expected, rtol=1e-6)
+
+
+def test_adam_changes_nothing_by_a_loss_that_is_not_finite(tape_library):
+    """Nor does the next one, for the mark stays: see watch_loss."""
+    xp = tape_library.xp
+    lists = [[tape_library.asarray(numpy.asarray(x))] for x in ([1.0], [0.5], [3], [4])]
+    lists = [[xp.astype(x, xp.float32) for x in arrays] for arrays in lists]
+    finite, updates = xp.ones((), dtype=xp.int32), xp.zeros((), dtype=xp.int32)
+    for value, expected in ((2.0, (1, 1)), (numpy.nan, (0, 1)), (2.0, (0, 1))):
+        loss = tape_library.asarray(numpy.float32(value))
+        finite, updates = kernels.watch_loss(loss, finite, updates)
+        assert (int(finite), int(updates)) == expected
+    result = kernels.adam(*lists, 0.1, 0.9, 0.999, 1e-8, finite)
+    assert [float(arrays[0][0]) for arrays in result] == [1, 3, 4]
+
+
+def test_total_penalty_by_hand(tape_library):
+    """Two layers of 10 weights together, 4 kept; then none."""
+
+    def numbers(*values):
+        return [tape_library.asarray(numpy.float32(value)) for value in values]
+
+    sums = (numbers(3.0, 5.0), numbers(1.0, 4.0), numbers(4.0, 0.0))
+    total = kernels.total_penalty(*sums, [0.5, 2.0], [10.0, *numbers(-1.0)], 10)
+    assert [float(x) for x in total] == pytest.approx([11.5, 25, 0.5, 0.6, 2.5])
+    total = kernels.total_penalty(*sums[:2], numbers(0, 0), [1.0, 1], [1.0, 1], 10)
+    assert [float(x) for x in total[-2:]] == [1, numpy.inf]
+
+
+def test_accuracy_by_hand(tape_library):
+    """The first of equals; a NaN is the largest, as NumPy has it."""
+    nan = numpy.nan
+    rows = [[1, 2, 2], [3, 1, 2], [0, 0, 0], [1, nan, 9], [5, 6, 7], [nan, nan, 1]]
+    scores = tape_library.asarray(numpy.asarray(rows, numpy.float32))
+    labels = tape_library.asarray(numpy.asarray([1, 2, 0, 1, -1, 0]))
+    share = kernels.accuracy(scores, labels)
+    assert share.dtype == scores.dtype
+    assert float(share) == pytest.approx(4 / 6)
+
+
+@pytest.mark.parametrize("shape", [(3,), (70, 71)])
+def test_sums_of_gradients_are_new_arrays(tape_library, rng, shape):
+    first, second = (
+        [rng.standard_normal((*shape, k)).astype(numpy.float32) for k in (1, 3)]
+        for _ in range(2)
+    )
+    ours = [list(map(tape_library.asarray, arrays)) for arrays in (first, second)]
+    totals = kernels.add_each(*ours)
+    for total, a, b, given in zip(totals, first, second, ours[0], strict=True):
+        numpy.testing.assert_array_equal(to_numpy(total), a + b)
+        numpy.testing.assert_array_equal(to_numpy(given), a)

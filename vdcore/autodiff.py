@@ -20,10 +20,12 @@ from autograd.tracer import new_box, toposort, trace_stack
 from vdcore.arrays import (
     Array,
     array_namespace,
+    is_array,
     is_traced,
     library_name,
     untraced,
 )
+from vdcore.kernels.gradients import add_each
 from vdcore.kernels.table import load_backend
 
 __all__ = [
@@ -233,15 +235,34 @@ def _backpropagated(
     end: VJPNode, seed: Array, roots: list[VJPNode]
 ) -> list[Array | None]:
     outgrads = {end: (seed, False)}
-    leaves = {}
+    reaching: dict[VJPNode, list[Array]] = {root: [] for root in roots}
+    if end in reaching:
+        reaching[end].append(seed)
     for node in toposort(end):
+        if node in reaching:
+            continue
         gradient = outgrads.pop(node)[0]
-        if not node.parents:
-            leaves[node] = gradient
         for parent, ingrad in zip(node.parents, node.vjp(gradient), strict=True):
-            outgrads[parent] = add_outgrads(outgrads.get(parent), ingrad)
+            if parent in reaching:
+                if not is_array(ingrad):  # what indexing NumPy's own box leads to
+                    ingrad = add_outgrads(None, ingrad)[0]
+                reaching[parent].append(ingrad)
+            else:
+                outgrads[parent] = add_outgrads(outgrads.get(parent), ingrad)
         node.vjp = None  # frees what the closure kept as soon as it is used
-    return [leaves.get(root) for root in roots]
+    return _summed(list(reaching.values()))
+
+
+def _summed(gradients: list[list[Array]]) -> list[Array | None]:
+    """Sums of what reaches each root: pairs of all roots at a time."""
+    totals = [None if not several else several[0] for several in gradients]
+    for position in range(1, max(map(len, gradients), default=0)):
+        places = [k for k, several in enumerate(gradients) if len(several) > position]
+        first = [totals[k] for k in places]
+        second = [gradients[k][position] for k in places]
+        for k, total in zip(places, add_each(first, second), strict=True):
+            totals[k] = total
+    return totals
 
 
 @primitive

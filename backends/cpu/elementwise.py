@@ -187,4 +187,18 @@ def _adam(parameter, gradient, m, v, step, beta1, beta2, eps, piece):
         parameter[j] -= step * new_m / (math.sqrt(new_v) + eps)
 
 
+@jit()
+def add(board, parts, first, second, total):
+    """``first + second``."""
+    parallel_for(board, parts, _add, (first, second, total))
+
+
+@jit()
+def _add(first, second, total, piece):
+    part = slice(piece * PIECE, (piece + 1) * PIECE)
+    first, second, total = first[part], second[part], total[part]
+    for j in range(first.size):
+        total[j] = first[j] + second[j]
+
+
 PENALTIES = {"molchanov": molchanov_penalty, "exact": exact_penalty}

@@ -8,7 +8,7 @@ from typing import Any
 import cupy
 import numpy
 
-_NUMBER = numpy.dtype([("where", numpy.uintp), ("value", numpy.float32)], align=True)
+NUMBER = numpy.dtype([("where", numpy.uintp), ("value", numpy.float32)], align=True)
 _KEY = numpy.dtype([("where", numpy.uintp), ("value", numpy.uint32, 4)], align=True)
 DIVISOR = numpy.dtype([(name, "u4") for name in ("divisor", "multiplier", "shift")])
 
@@ -21,8 +21,8 @@ def structure(dtype: numpy.dtype, values: tuple[Any, ...]) -> numpy.ndarray:
 def number(x: Any) -> numpy.ndarray:
     """``Number``: a float, or a float32 array of shape () that a kernel is to read."""
     if isinstance(x, cupy.ndarray):
-        return structure(_NUMBER, (x.data.ptr, 0))
-    return structure(_NUMBER, (0, x))
+        return structure(NUMBER, (x.data.ptr, 0))
+    return structure(NUMBER, (0, x))
 
 
 def key(x: Any) -> numpy.ndarray:

@@ -1,4 +1,4 @@
-"""The noisy linear layer: one launch before its products, one after them."""
+"""Linear layers; noisy ones with one launch before their products, one after them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,25 @@ import cupy
 
 from vdcore.backends.cuda.noisy import Weights, gradients, operands, outputs
 from vdcore.backends.cuda.products import multiply
+
+
+def plain_forward(
+    x: cupy.ndarray, W: cupy.ndarray, b: cupy.ndarray | None
+) -> cupy.ndarray:
+    """As ``kernels.linear_forward``."""
+    x = cupy.ascontiguousarray(x)
+    return outputs(multiply(x[None], W[None].transpose(0, 2, 1)), None, b)
+
+
+def plain_backward(
+    gy: cupy.ndarray, x: cupy.ndarray, W: cupy.ndarray, need_x: bool
+) -> tuple[cupy.ndarray | None, cupy.ndarray, cupy.ndarray]:
+    """As ``kernels.linear_backward``."""
+    gy, x = map(cupy.ascontiguousarray, (gy, x))
+    sums = operands(gy=gy).sums
+    products = multiply(gy[None].transpose(0, 2, 1), x[None])
+    _, gW, _, gb = gradients(sums, products[:, None], Weights(W))
+    return multiply(gy[None], W[None])[0] if need_x else None, gW, gb
 
 
 def forward(

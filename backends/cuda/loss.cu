@@ -1,4 +1,4 @@
-// Softmax cross-entropy with its gradient; a warp takes a row at a time.
+// Softmax cross-entropy with its gradient, and accuracy; a warp takes a row at a time.
 
 // The loss of one row, in all lanes; its gradient times `share` into `gradient`.
 template <typename Label>
@@ -65,4 +65,55 @@ extern "C" __global__ void mean_loss(const double* sums, unsigned count, unsigne
     for (unsigned i = threadIdx.x; i < count; i += blockDim.x) sum += sums[i];
     sum = block_sum(sum, parts);
     if (threadIdx.x == 0) *loss = float(sum / batch);
+}
+
+// Place of the largest number of a row, the first of equals, in all lanes; a NaN is
+// larger than all numbers.
+__device__ inline unsigned largest(const float* scores, unsigned classes) {
+    const unsigned lane = threadIdx.x % WARP;
+    unsigned place = lane < classes ? lane : 0;
+    float top = scores[place];
+    for (unsigned k = lane + WARP; k < classes; k += WARP) {
+        if (isnan(top)) break;
+        const float score = scores[k];
+        if (!(score <= top)) top = score, place = k;
+    }
+#pragma unroll
+    for (int lanes = WARP / 2; lanes; lanes /= 2) {
+        const float other = __shfl_xor_sync(EVERY_LANE, top, lanes);
+        const unsigned there = __shfl_xor_sync(EVERY_LANE, place, lanes);
+        const bool equal = other == top || (isnan(other) && isnan(top));
+        const bool higher = other > top || (isnan(other) && !isnan(top));
+        if (higher || (equal && there < place)) top = other, place = there;
+    }
+    return place;
+}
+
+template <typename Label>
+__device__ inline void accuracy(const float* scores, const Label* labels,
+                                unsigned batch, unsigned classes, float* share,
+                                unsigned* parts) {
+    unsigned hits = 0;
+    for (unsigned row = threadIdx.x / WARP; row < batch; row += blockDim.x / WARP) {
+        const unsigned long long begin = (unsigned long long)row * classes;
+        hits += Label(largest(scores + begin, classes)) == labels[row];
+    }
+    hits = block_sum(threadIdx.x % WARP == 0 ? hits : 0u, parts);
+    if (threadIdx.x == 0) *share = float(hits) / float(batch);
+}
+
+extern "C" __global__ void accuracy_int32(const float* __restrict__ scores,
+                                          const int* __restrict__ labels,
+                                          unsigned batch, unsigned classes,
+                                          float* share) {
+    __shared__ unsigned parts[WARP];
+    accuracy(scores, labels, batch, classes, share, parts);
+}
+
+extern "C" __global__ void accuracy_int64(const float* __restrict__ scores,
+                                          const long long* __restrict__ labels,
+                                          unsigned batch, unsigned classes,
+                                          float* share) {
+    __shared__ unsigned parts[WARP];
+    accuracy(scores, labels, batch, classes, share, parts);
 }

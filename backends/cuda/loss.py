@@ -1,4 +1,4 @@
-"""Softmax cross-entropy."""
+"""Softmax cross-entropy and accuracy."""
 
 from __future__ import annotations
 
@@ -29,3 +29,12 @@ def softmax_cross_entropy(
     if blocks > 1:
         _kernels.launch("mean_loss", 1, sums, blocks, batch, loss)
     return loss, gradient
+
+
+def accuracy(scores: cupy.ndarray, t: cupy.ndarray) -> cupy.ndarray:
+    """As ``kernels.accuracy``, of contiguous arrays; by one block."""
+    batch, classes = scores.shape
+    share = cupy.empty((), scores.dtype)
+    arguments = (scores, t, batch, classes, share)
+    _kernels.launch(f"accuracy_{t.dtype}", 1, *arguments, threads=LARGE_BLOCK)
+    return share

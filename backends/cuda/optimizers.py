@@ -1,4 +1,4 @@
-"""Adam over many parameters at once, and the watch on losses."""
+"""Sums of gradients and Adam over many parameters at once, and the watch on losses."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ TENSORS = 64  # of one launch: as many as fit into the parameters of a kernel
 BLOCK = 16 * THREADS  # elements that a block of threads updates
 NEVER = 2**32 - 1  # a block that is not launched
 
-_POINTERS = ("parameter", "gradient", "m", "v")
-_TENSORS = numpy.dtype(
-    [(name, numpy.uintp, TENSORS) for name in _POINTERS]
-    + [(name, numpy.uint32, TENSORS) for name in ("size", "first_block")],
-    align=True,
-)
+
+def _tensors(*pointers: str) -> numpy.dtype:
+    fields = [(name, numpy.uintp, TENSORS) for name in pointers]
+    numbers = [(name, numpy.uint32, TENSORS) for name in ("size", "first_block")]
+    return numpy.dtype(fields + numbers, align=True)
+
+
+_UPDATES = _tensors("parameter", "gradient", "m", "v")
+_SUMS = _tensors("first", "second", "total")
 _kernels = Module("optimizers")
 
 
@@ -36,17 +39,31 @@ def adam(
     for start in range(0, len(parameters), TENSORS):
         part = slice(start, start + TENSORS)
         arrays = (parameters[part], gradients[part], ms[part], vs[part])
-        tensors, blocks = _tensors(*arrays)
+        tensors, blocks = _structure(_UPDATES, *arrays)
         # What is left of 1 is computed in double precision, or little is left of it.
         decays = map(float, (beta1, 1 - beta1, beta2, 1 - beta2, eps))
         _kernels.launch("adam", blocks, tensors, number(step), *decays, finite)
 
 
-def _tensors(*arrays: list[cupy.ndarray]) -> tuple[numpy.ndarray, int]:
+def add_each(
+    first: list[cupy.ndarray], second: list[cupy.ndarray]
+) -> list[cupy.ndarray]:
+    """As ``kernels.add_each``; all arrays are contiguous."""
+    totals = [cupy.empty_like(array) for array in first]
+    for start in range(0, len(first), TENSORS):
+        part = slice(start, start + TENSORS)
+        arrays = (first[part], second[part], totals[part])
+        _kernels.launch("add", *reversed(_structure(_SUMS, *arrays)))
+    return totals
+
+
+def _structure(
+    dtype: numpy.dtype, *arrays: list[cupy.ndarray]
+) -> tuple[numpy.ndarray, int]:
     """The structure that a launch takes, and its number of blocks."""
-    tensors = numpy.zeros(1, _TENSORS)
+    tensors = numpy.zeros(1, dtype)
     (fields,) = tensors
-    for name, column in zip(_POINTERS, arrays, strict=True):
+    for name, column in zip(dtype.fields or (), arrays, strict=False):
         fields[name][: len(column)] = [array.data.ptr for array in column]
     sizes = [array.size for array in arrays[0]]
     ends = numpy.cumsum([-(-size // BLOCK) for size in sizes])

@@ -1,4 +1,5 @@
-// KL divergence of weights with its gradients and statistics, in one pass.
+// KL divergence of weights with its gradients and statistics, in one pass; and what the
+// layers of a network come to together.
 
 constexpr unsigned ROUND = 4;  // numbers that a thread takes at a time
 
@@ -131,4 +132,38 @@ extern "C" __global__ void total(const float* __restrict__ sums, unsigned count,
         sum += sums[row * count + i];
     sum = block_sum(sum, parts);
     if (threadIdx.x == 0) totals[row] = float(sum);
+}
+
+constexpr unsigned LAYERS = 64;  // of one launch
+
+// Where the sums of each layer are, and by what they count.
+struct Layers {
+    const float* value[LAYERS];
+    const float* rate_sum[LAYERS];
+    const float* kept[LAYERS];
+    Number factor[LAYERS];
+    float scale[LAYERS];
+};
+
+// One warp: value, weighted value, mean rate, sparsity, compression.
+extern "C" __global__ void network(const Layers layers, unsigned count, float size,
+                                   float* __restrict__ totals) {
+    float value = 0.0f, weighted = 0.0f, rate_sum = 0.0f, kept = 0.0f;
+    for (unsigned k = threadIdx.x; k < count; k += WARP) {
+        const float divergence = *layers.value[k];
+        value += layers.scale[k] * divergence;
+        weighted += layers.factor[k].get() * divergence;
+        rate_sum += *layers.rate_sum[k];
+        kept += *layers.kept[k];
+    }
+    value = warp_sum(value);
+    weighted = warp_sum(weighted);
+    rate_sum = warp_sum(rate_sum);
+    kept = warp_sum(kept);
+    if (threadIdx.x != 0) return;
+    totals[0] = value;
+    totals[1] = weighted;
+    totals[2] = rate_sum / size;
+    totals[3] = 1.0f - kept / size;
+    totals[4] = kept > 0.0f ? size / kept : infinity();
 }

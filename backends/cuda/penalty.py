@@ -5,13 +5,23 @@ from __future__ import annotations
 import math
 
 import cupy
+import numpy
 
 from vdcore import kernels
-from vdcore.backends.cuda.arguments import number
+from vdcore.backends.cuda.arguments import NUMBER, number
 from vdcore.backends.cuda.module import Module, blocks_for
 
 BLOCKS = 1024  # at most: those sum what others would, whose sums would be summed again
 
+LAYERS = 64  # of a network: as many as fit into the parameters of a kernel
+WARP = 32
+
+_SUMS = ("value", "rate_sum", "kept")
+_LAYERS = numpy.dtype(
+    [(name, numpy.uintp, LAYERS) for name in _SUMS]
+    + [("factor", NUMBER, LAYERS), ("scale", numpy.float32, LAYERS)],
+    align=True,
+)
 _kernels = Module("penalty")
 
 
@@ -38,3 +48,24 @@ def sparse_vd_penalty(
     _kernels.launch("total", 3, sums, blocks, totals)
     value, rate_sum, kept = totals
     return kernels.Penalty(value, by_theta, by_log_sigma2, rate_sum, kept)
+
+
+def total_penalty(
+    values: list[cupy.ndarray],
+    rate_sums: list[cupy.ndarray],
+    kept: list[cupy.ndarray],
+    scales: list[float],
+    factors: list[float | cupy.ndarray],
+    size: int,
+) -> kernels.TotalPenalty:
+    """As ``kernels.total_penalty``, of at most LAYERS layers."""
+    count = len(values)
+    layers = numpy.zeros(1, _LAYERS)
+    (fields,) = layers
+    for name, column in zip(_SUMS, (values, rate_sums, kept), strict=True):
+        fields[name][:count] = [array.data.ptr for array in column]
+    fields["scale"][:count] = scales
+    fields["factor"][:count] = [number(factor)[0] for factor in factors]
+    totals = cupy.empty(5, cupy.float32)
+    _kernels.launch("network", 1, layers, count, float(size), totals, threads=WARP)
+    return kernels.TotalPenalty(*totals)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from vdcore import kernels
 from vdcore.arrays import Array, array_namespace, check_array, untraced
 from vdcore.autodiff import defvjp_argnums, primitive
 from vdcore.recording import Shape, recordable
@@ -23,22 +24,15 @@ def flatten(x: Array) -> Array:
 
 @primitive
 def _linear(x: Array, W: Array, b: Array | None) -> Array:
-    xp = array_namespace(x, W, b)
-    y = xp.matmul(x, xp.matrix_transpose(W))
-    return y if b is None else y + b
+    return kernels.linear_forward(x, W, b)
 
 
 def _linear_vjp(argnums, y, args, kwargs):
     x, W, _ = args
 
     def vjp(gy: Array):
-        xp = array_namespace(gy)
-        rules = (
-            lambda: xp.matmul(gy, W),
-            lambda: xp.matmul(xp.matrix_transpose(gy), x),
-            lambda: xp.sum(gy, axis=0),
-        )
-        return [rules[argnum]() for argnum in argnums]
+        gradients = kernels.linear_backward(gy, x, W, 0 in argnums)
+        return [gradients[argnum] for argnum in argnums]
 
     return vjp
 

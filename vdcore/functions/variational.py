@@ -125,17 +125,41 @@ def sparse_vd_kl(
     TypeError
         If the dtypes or libraries differ.
     """
-    if kl not in kernels.KL:
-        known = ", ".join(repr(name) for name in kernels.KL)
-        message = f"sparse_vd_kl: `kl` must be one of {known}; got {kl!r}"
-        raise ValueError(message)
-    check_posterior("sparse_vd_kl", W, log_sigma2)
-    penalty = kernels.sparse_vd_penalty(
-        untraced(W), untraced(log_sigma2), threshold, masked, kl, clip, scale
+    penalty = sparse_vd_penalty(
+        "sparse_vd_kl",
+        W,
+        log_sigma2,
+        threshold=threshold,
+        masked=masked,
+        kl=kl,
+        clip=clip,
+        scale=scale,
     )
     gradients = [penalty.theta_gradient, penalty.log_sigma2_gradient]
     value = attach_gradients(penalty.value * scale, [W, log_sigma2], gradients)
     return value, penalty
+
+
+def sparse_vd_penalty(
+    operation: str,
+    W: Array,
+    log_sigma2: Array,
+    *,
+    threshold: float,
+    masked: bool,
+    kl: str,
+    clip: float | None,
+    scale: float,
+) -> kernels.Penalty:
+    """The penalty alone, off the tape; see :func:`sparse_vd_kl`."""
+    if kl not in kernels.KL:
+        known = ", ".join(repr(name) for name in kernels.KL)
+        message = f"{operation}: `kl` must be one of {known}; got {kl!r}"
+        raise ValueError(message)
+    check_posterior(operation, W, log_sigma2)
+    return kernels.sparse_vd_penalty(
+        untraced(W), untraced(log_sigma2), threshold, masked, kl, clip, scale
+    )
 
 
 def check_posterior(operation: str, W: Array, log_sigma2: Array) -> None:

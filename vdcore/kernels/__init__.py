@@ -14,8 +14,14 @@ from vdcore.kernels.convolution import (
     vd_convolution_forward,
 )
 from vdcore.kernels.dropout import dropout_mask
-from vdcore.kernels.linear import vd_linear_backward, vd_linear_forward
-from vdcore.kernels.loss import softmax_cross_entropy
+from vdcore.kernels.gradients import add_each
+from vdcore.kernels.linear import (
+    linear_backward,
+    linear_forward,
+    vd_linear_backward,
+    vd_linear_forward,
+)
+from vdcore.kernels.loss import accuracy, softmax_cross_entropy
 from vdcore.kernels.noise import standard_normal
 from vdcore.kernels.normalization import (
     batch_normalization_backward,
@@ -24,7 +30,13 @@ from vdcore.kernels.normalization import (
     fixed_batch_normalization_forward,
 )
 from vdcore.kernels.optimizers import adam, watch_loss
-from vdcore.kernels.penalty import KL, Penalty, sparse_vd_penalty
+from vdcore.kernels.penalty import (
+    KL,
+    Penalty,
+    TotalPenalty,
+    sparse_vd_penalty,
+    total_penalty,
+)
 from vdcore.kernels.pooling import (
     average_pooling_backward,
     average_pooling_forward,
@@ -37,7 +49,10 @@ __all__ = [
     "KL",
     "Kernel",
     "Penalty",
+    "TotalPenalty",
+    "accuracy",
     "adam",
+    "add_each",
     "average_pooling_backward",
     "average_pooling_forward",
     "batch_normalization_backward",
@@ -47,6 +62,8 @@ __all__ = [
     "dropout_mask",
     "fixed_batch_normalization_backward",
     "fixed_batch_normalization_forward",
+    "linear_backward",
+    "linear_forward",
     "max_pooling_backward",
     "max_pooling_forward",
     "relu_backward",
@@ -54,6 +71,7 @@ __all__ = [
     "softmax_cross_entropy",
     "sparse_vd_penalty",
     "standard_normal",
+    "total_penalty",
     "vd_convolution_backward",
     "vd_convolution_forward",
     "vd_linear_backward",

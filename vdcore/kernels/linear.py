@@ -1,4 +1,4 @@
-"""The noisy linear layer."""
+"""Linear layers, with plain and with noisy weights."""
 
 from __future__ import annotations
 
@@ -7,6 +7,31 @@ from vdcore.kernels.posterior import masked_posterior
 from vdcore.kernels.table import Kernel
 from vdcore.variational.pruning import keep_mask
 from vdcore.variational.reparameterization import log_alpha
+
+
+@Kernel
+def linear_forward(x: Array, W: Array, b: Array | None) -> Array:
+    """Affine map ``x W^T + b`` of rows.
+
+    Parameters
+    ----------
+    x : array, shape (batch, in_size)
+    W : array, shape (out_size, in_size)
+    b : array, shape (out_size,), or None
+    """
+    xp = array_namespace(x, W, b)
+    y = xp.matmul(x, xp.matrix_transpose(W))
+    return y if b is None else y + b
+
+
+@Kernel
+def linear_backward(
+    gy: Array, x: Array, W: Array, need_x: bool
+) -> tuple[Array | None, Array, Array]:
+    """Gradients of :func:`linear_forward` by x (None unless asked), W and b."""
+    xp = array_namespace(gy, x, W)
+    gx = xp.matmul(gy, W) if need_x else None
+    return gx, xp.matmul(xp.matrix_transpose(gy), x), xp.sum(gy, axis=0)
 
 
 @Kernel

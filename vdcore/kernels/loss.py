@@ -1,4 +1,4 @@
-"""Losses, each with its gradient."""
+"""Losses, each with its gradient, and how often a classifier is right."""
 
 from __future__ import annotations
 
@@ -35,3 +35,23 @@ def softmax_cross_entropy(logits: Array, t: Array) -> tuple[Array, Array]:
     valid = (t >= 0) & (t < classes)
     log_likelihood = xp.where(valid, log_likelihood, log_likelihood * xp.nan)
     return -xp.mean(log_likelihood), (exponentials / total - onehot) / batch
+
+
+@Kernel
+def accuracy(scores: Array, t: Array) -> Array:
+    """Fraction of rows whose largest number, the first of equals, is that of the label.
+
+    Parameters
+    ----------
+    scores : array, shape (batch, classes)
+    t : array of integers, shape (batch,)
+
+    Returns
+    -------
+    array, shape ()
+        dtype of `scores`.
+    """
+    xp = array_namespace(scores, t)
+    best = xp.argmax(scores, axis=1)
+    hits = best == xp.astype(t, best.dtype)  # the labels' dtype may not hold it
+    return xp.mean(xp.astype(hits, scores.dtype))

@@ -21,6 +21,16 @@ KL = {
 }
 
 
+class TotalPenalty(NamedTuple):
+    """What the penalties of a network's layers come to; see :func:`total_penalty`."""
+
+    value: Array
+    weighted: Array
+    mean_rate: Array
+    sparsity: Array
+    compression: Array
+
+
 class Penalty(NamedTuple):
     """What one pass over a layer's weights yields; see :func:`sparse_vd_penalty`."""
 
@@ -78,4 +88,43 @@ def sparse_vd_penalty(
         by_log_sigma2,
         xp.sum(dropout_rate(la)),
         xp.sum(xp.astype(keep, theta.dtype)),
+    )
+
+
+@Kernel
+def total_penalty(
+    values: list[Array],
+    rate_sums: list[Array],
+    kept: list[Array],
+    scales: list[float],
+    factors: list[float | Array],
+    size: int,
+) -> TotalPenalty:
+    """Add up what :func:`sparse_vd_penalty` yields for the layers of a network.
+
+    Parameters
+    ----------
+    values, rate_sums, kept : list of array, shape ()
+        Of each layer.
+    scales, factors : list of float
+        A layer's value counts so much in `value`, and in `weighted`; factors may be
+        arrays of shape ().
+    size : int
+        Number of weights of all layers.
+
+    Returns
+    -------
+    TotalPenalty
+        The two weighted sums, the mean dropout rate, the fraction of weights not
+        kept, and weights over those kept, infinite if none is; arrays of shape ().
+    """
+    xp = array_namespace(*values)
+    left = sum(kept)
+    one = xp.ones_like(left)
+    return TotalPenalty(
+        sum(value * scale for value, scale in zip(values, scales, strict=True)),
+        sum(value * factor for value, factor in zip(values, factors, strict=True)),
+        sum(rate_sums) / size,
+        1 - left / size,
+        xp.where(left > 0, size / xp.maximum(left, one), one * xp.inf),
     )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-from vdcore import functions as F
-from vdcore import variational
-from vdcore.arrays import Array, array_namespace
-from vdcore.kernels import Penalty
+from vdcore import kernels, variational
+from vdcore.arrays import Array
+from vdcore.kernels import Penalty, TotalPenalty
 from vdcore.link import Link
 from vdcore.links.variational_link import VariationalLink
 
@@ -45,40 +45,39 @@ def calculate_stats(chain: Link, threshold: float | None = None) -> dict[str, fl
     ValueError
         If there is no variational layer.
     """
-    penalties = [_penalty(each, threshold) for each in get_vd_links(chain)]
+    links = list(get_vd_links(chain))
+    for each in links:
+        each.check_shape_is_known("calculate_stats")
+    penalties = [each.untraced_penalty(0.0, threshold) for each in links]
     if not penalties:
         message = (
             f"calculate_stats: `chain` must have variational layers, got a "
             f"{type(chain).__name__} without; call to_variational_dropout first"
         )
         raise ValueError(message)
-    return {name: float(value) for name, value in combined(penalties).items()}
+    ones = [1.0] * len(penalties)
+    total = total_penalty(penalties, ones, ones)
+    return {name: float(value) for name, value in named(total).items()}
 
 
-def _penalty(link: VariationalLink, threshold: float | None) -> Penalty:
-    """The layer's statistics, and nothing of the KL that comes with them."""
-    link.check_shape_is_known("calculate_stats")
-    _, penalty = F.sparse_vd_kl(
-        link.W.array,
-        link.log_sigma2.array,
-        threshold=link.loga_threshold if threshold is None else threshold,
-        kl=link.kl,
-        clip=link.clip,
-        scale=0.0,
-    )
-    return penalty
-
-
-def combined(penalties: Iterable[Penalty]) -> dict[str, Array]:
-    """The statistics of :func:`calculate_stats` from the layers' penalties."""
-    penalties = list(penalties)
-    total = sum(each.theta_gradient.size for each in penalties)
-    kept = sum(each.kept for each in penalties)
-    xp = array_namespace(kept)
-    one = xp.ones_like(kept)
-    ratio = xp.where(kept > 0, total / xp.maximum(kept, one), one * xp.inf)
+def named(total: TotalPenalty) -> dict[str, Array]:
+    """The statistics of :func:`calculate_stats`, by their names."""
     return {
-        "mean_p": sum(each.rate_sum for each in penalties) / total,
-        "sparsity": 1 - kept / total,
-        "W/Wnz": ratio,
+        "mean_p": total.mean_rate,
+        "sparsity": total.sparsity,
+        "W/Wnz": total.compression,
     }
+
+
+def total_penalty(
+    penalties: Sequence[Penalty], scales: list[float], factors: list[Any]
+) -> TotalPenalty:
+    """Sums over the layers of a model; see :func:`vdcore.kernels.total_penalty`."""
+    return kernels.total_penalty(
+        [each.value for each in penalties],
+        [each.rate_sum for each in penalties],
+        [each.kept for each in penalties],
+        scales,
+        factors,
+        sum(each.theta_gradient.size for each in penalties),
+    )

@@ -10,10 +10,11 @@ import numpy
 
 from vdcore import functions as F
 from vdcore.arrays import Array, untraced
+from vdcore.autodiff import attach_gradients
 from vdcore.chain import Chain
 from vdcore.configuration import config
 from vdcore.links.conversion import to_variational_dropout
-from vdcore.links.statistics import combined
+from vdcore.links.statistics import named, total_penalty
 from vdcore.links.variational_link import VariationalLink
 from vdcore.replay import each_time, live
 from vdcore.reporter import report
@@ -21,7 +22,7 @@ from vdcore.variational.counting import NetworkSize
 
 if TYPE_CHECKING:
     from vdcore.backends.sparse_backend import SparseModel
-    from vdcore.kernels import Penalty
+    from vdcore.kernels import TotalPenalty
 
 KL_SCALES = ("elbo", "layer-mean")
 
@@ -139,18 +140,19 @@ class VariationalDropoutChain(Chain):
         class_loss = F.softmax_cross_entropy(y, t)
         observation = {"class": class_loss, "accuracy": F.accuracy(y, t)}
         loss = class_loss
+        if add_kl or calc_stats:
+            total, weighted_kl = self._penalty(add_kl, with_coefficient=not split_loss)
         if add_kl:
-            kl, weighted_kl, penalties = self._kl(with_coefficient=not split_loss)
             coefficient = live(lambda: self.kl_coef, untraced(class_loss))
-            observation |= {"kl": kl, "kl_coef": coefficient}
+            observation |= {"kl": total.value, "kl_coef": coefficient}
             loss = class_loss if split_loss else class_loss + weighted_kl
             if config.train and self.warm_up:
                 each_time(self._warm_up)
-        elif calc_stats:
-            penalties = [link.penalty(0.0)[1] for _, link in self._required()]
         if calc_stats:
-            observation |= combined(penalties)
-        observation["loss"] = class_loss + kl if split_loss and add_kl else loss
+            observation |= named(total)
+        observation["loss"] = (
+            class_loss + total.value if split_loss and add_kl else loss
+        )
         report({name: untraced(value) for name, value in observation.items()}, self)
         if split_loss:
             return class_loss, weighted_kl if add_kl else 0.0
@@ -221,23 +223,30 @@ class VariationalDropoutChain(Chain):
     def _warm_up(self) -> None:
         self.kl_coef = min(1.0, self.kl_coef + self.warm_up)
 
-    def _kl(self, with_coefficient: bool) -> tuple[Array, Array, list[Penalty]]:
-        """KL on the scale of the objective: its value, its weighted traced form."""
+    def _penalty(
+        self, with_gradients: bool, with_coefficient: bool
+    ) -> tuple[TotalPenalty, Array]:
+        """KL on the scale of the objective with statistics; its weighted traced form.
+
+        Without gradients the statistics alone, which need no scale.
+        """
 
         def factor(scale: float) -> float:
             return self.kl_coef * scale if with_coefficient else scale
 
-        value: Any = 0.0
-        weighted: Any = 0.0
-        penalties = []
+        penalties, scales, factors = [], [], []
+        inputs, gradients = [], []
         for _, link in self._required():
-            scale = self._scale(link)
-            factor_of_link = live(partial(factor, scale), untraced(link.W.array))
-            term, penalty = link.penalty(factor_of_link)
-            weighted = weighted + term
-            value = value + penalty.value * scale
+            scale = self._scale(link) if with_gradients else 0.0
+            weight = live(partial(factor, scale), untraced(link.W.array))
+            penalty = link.untraced_penalty(weight)
             penalties.append(penalty)
-        return value, weighted, penalties
+            scales.append(scale)
+            factors.append(weight)
+            inputs += [link.W.array, link.log_sigma2.array]
+            gradients += [penalty.theta_gradient, penalty.log_sigma2_gradient]
+        total = total_penalty(penalties, scales, factors)
+        return total, attach_gradients(total.weighted, inputs, gradients)
 
     def _scale(self, link: VariationalLink) -> float:
         if self.kl_scale == "layer-mean":

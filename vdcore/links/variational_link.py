@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy
 
-from vdcore import functions as F
 from vdcore import initializers, kernels, variational
 from vdcore.arrays import Array, array_namespace, untraced
+from vdcore.autodiff import attach_gradients
 from vdcore.configuration import spawn_rng
+from vdcore.functions.variational import sparse_vd_penalty
 from vdcore.link import Link
 from vdcore.parameter import Parameter
 from vdcore.serializers import generator_state, restore_generator
@@ -135,11 +136,29 @@ class VariationalLink(Link):
 
     def penalty(self, scale: float) -> tuple[Array, kernels.Penalty]:
         """Scaled KL of the weights; see :func:`vdcore.functions.sparse_vd_kl`."""
+        penalty = self.untraced_penalty(scale)
+        inputs = [self.W.array, self.log_sigma2.array]
+        gradients = [penalty.theta_gradient, penalty.log_sigma2_gradient]
+        return attach_gradients(penalty.value * scale, inputs, gradients), penalty
+
+    def untraced_penalty(
+        self, scale: float, threshold: float | None = None
+    ) -> kernels.Penalty:
+        """The value of :meth:`penalty`, its gradients and statistics, off the tape.
+
+        Parameters
+        ----------
+        scale : float
+            Factor of the gradients.
+        threshold : float, optional
+            Of what counts as kept; default the layer's own.
+        """
         self.check_shape_is_known("penalty")
-        return F.sparse_vd_kl(
+        return sparse_vd_penalty(
+            "penalty",
             self.W.array,
             self.log_sigma2.array,
-            threshold=self.loga_threshold,
+            threshold=self.loga_threshold if threshold is None else threshold,
             masked=self.mask_in_training,
             kl=self.kl,
             clip=self.clip,

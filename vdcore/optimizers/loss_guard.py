@@ -38,7 +38,8 @@ class LossGuard:
         if self.finite is None:
             self.start(loss)
         finite, updates = kernels.watch_loss(loss, self.finite, self._updates)
-        self.finite[...], self._updates[...] = finite, updates
+        if finite is not self.finite:  # which a recorded step finds where it was
+            self.finite[...], self._updates[...] = finite, updates
         each_time(self._expect)
 
     def start(self, like: Array) -> None:

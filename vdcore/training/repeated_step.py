@@ -58,7 +58,7 @@ class RepeatedStep:
 
     def _describe(self) -> Iterator[Any]:
         """All that a recorded step would repeat as it was."""
-        yield config.train
+        yield config.train, config.tf32, config.use_cudnn
         for link in self._model.links():
             yield tuple(_plain_attributes(link))
         for parameter in self._model.params():

@@ -205,3 +205,40 @@ def test_watch_on_losses(cupy_library, loss, before):
     arguments = [numpy.asarray(loss, numpy.float32)]
     arguments += [numpy.asarray(n, numpy.int32) for n in (before, 7)]
     assert_same(kernels.watch_loss, cupy_library, *arguments)
+
+
+@pytest.mark.parametrize("layers", [1, 3, 33, 64, 65])
+def test_total_penalty(cupy_library, rng, layers):
+    """More layers than one launch takes go to the definition."""
+    sums = rng.random((3, layers)).astype(numpy.float32)
+    sums[2] = rng.integers(0, 9, layers)
+    scales, factors = rng.random((2, layers)).tolist()
+    on_device = [list(map(cupy_library.asarray, row)) for row in sums]
+    live = [cupy_library.asarray(numpy.float32(x)) for x in factors[::2]]
+    mixed = [*factors]
+    mixed[::2] = live
+    ours = kernels.total_penalty(*on_device, scales, mixed, 1000)
+    expected = kernels.total_penalty.generic(*sums.astype(float), scales, factors, 1000)
+    for a, b in zip(ours, expected, strict=True):
+        assert_close(a, b)
+
+
+@pytest.mark.parametrize("dtype", ["int32", "int64"])
+@pytest.mark.parametrize("shape", [(1, 1), (7, 10), (100, 33), (300, 100)], ids=str)
+def test_accuracy(cupy_library, rng, shape, dtype):
+    scores = rng.integers(0, 9, shape).astype(numpy.float32)  # many equals
+    labels = numpy.where(rng.random(shape[0]) < 0.5, scores.argmax(axis=1), 0)
+    labels = labels.astype(dtype)
+    ours = kernels.accuracy(*map(cupy_library.asarray, (scores, labels)))
+    expected = kernels.accuracy.generic(scores.astype(float), labels)
+    assert float(ours) == pytest.approx(float(expected), rel=1e-6)
+
+
+def test_sums_of_more_gradients_than_one_launch_takes(cupy_library, rng):
+    sizes = [1, 3, 4097, *range(1, 140)]
+    arrays = [rng.standard_normal((2, size)).astype(numpy.float32) for size in sizes]
+    first, second = (
+        [cupy_library.asarray(array[k]) for array in arrays] for k in (0, 1)
+    )
+    for total, (a, b) in zip(kernels.add_each(first, second), arrays, strict=True):
+        numpy.testing.assert_array_equal(to_numpy(total), a + b)

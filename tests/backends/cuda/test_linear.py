@@ -118,3 +118,15 @@ def test_weights_in_another_order_are_the_definitions(cupy_library, rng):
     y, _ = kernels.vd_linear_forward(*arguments, None)
     exact = [a.astype(float) for a in (x, theta, log_sigma2, b, noise)]
     assert_close(y, kernels.vd_linear_forward.generic(*exact, None)[0])
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_of_plain_weights(cupy_library, rng, shape, layout):
+    x, W, _, b, _, gy = arrays(rng, shape)
+    for bias in (b, None):
+        assert_same(kernels.linear_forward, cupy_library, x, W, bias, layout=layout)
+    for need_x in (True, False):
+        assert_same(
+            kernels.linear_backward, cupy_library, gy, x, W, need_x, layout=layout
+        )
