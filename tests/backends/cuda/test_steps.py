@@ -43,7 +43,11 @@ def arguments_of(name, library):
     pooled, places = channels_last(pooled), channels_last(pooled.astype(numpy.int32))
     half, one = number(0.5, numpy.float32), number(1, numpy.int32)
     conv, fixed = (WINDOW, 1), (gamma, mean, variance, 1e-5)
+    labels = library.asarray(numpy.arange(9) % 5)
+    sums = ([number(k, numpy.float32) for k in range(3)],) * 3
     return {
+        "accuracy": (gy, labels),
+        "add_each": ([theta, x], [log_sigma2, x]),
         "adam": ([theta], [x[:5]], [log_sigma2], [theta**2], half, 0.9, 0.9, 0.1, one),
         "average_pooling_backward": (pooled, POOL, (6, 5)),
         "average_pooling_forward": (images, POOL),
@@ -54,13 +58,16 @@ def arguments_of(name, library):
         "dropout_mask": (images, rng, 0.5),
         "fixed_batch_normalization_backward": (images, images, *fixed),
         "fixed_batch_normalization_forward": (images, gamma, beta, *fixed[1:]),
+        "linear_backward": (gy, x, theta, True),
+        "linear_forward": (x, theta, b),
         "max_pooling_backward": (pooled, places, POOL, (6, 5)),
         "max_pooling_forward": (images, POOL, True),
         "relu_backward": (images, images),
         "relu_forward": (images,),
-        "softmax_cross_entropy": (gy, library.asarray(numpy.arange(9) % 5)),
+        "softmax_cross_entropy": (gy, labels),
         "sparse_vd_penalty": (theta, log_sigma2, 3.0, True, "exact", 8.0, half),
         "standard_normal": (x, rng, (4, 3, 5, 5)),
+        "total_penalty": (*sums, [1.0] * 3, [half] * 3, 99),
         "vd_convolution_backward": (
             *(slopes, images, W, W_log_sigma2, draws, 1.0, *conv, True),
         ),
@@ -104,6 +111,11 @@ def test_an_operation_can_be_recorded(cupy_library, name):
 
 # Kernels that one call starts, those of cuBLAS counted in.
 LAUNCHES = {
+    "accuracy": 1,
+    "add_each": 1,
+    "linear_backward": 4,
+    "linear_forward": 2,
+    "total_penalty": 1,
     "adam": 1,
     "average_pooling_backward": 1,
     "average_pooling_forward": 1,
