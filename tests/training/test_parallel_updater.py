@@ -5,8 +5,10 @@ The cases are functions of a communicator and a folder; every process runs all o
 
 from __future__ import annotations
 
+import os
 import re
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy
@@ -551,9 +553,19 @@ def case_arrays_that_are_not_on_the_host(comm, folder):
     assert_array_equal(model.l1.b.grad, comm.rank)
 
 
+def gpu_of(comm):
+    import cupy
+
+    return comm.intra_rank % count_gpus(cupy)
+
+
+def count_gpus(cupy):
+    return cupy.cuda.runtime.getDeviceCount()
+
+
 def gpu_case_numbers_are_those_of_the_host(comm, folder):
     updaters = []
-    for device in (0, "cpu"):
+    for device in (gpu_of(comm), "cpu"):
         model = with_given_noise("f4", slice(comm.rank, None, comm.size))
         updaters.append(parallel(comm, model, Adam(0.01), device=device))
     for _ in range(5):
@@ -568,7 +580,8 @@ def gpu_case_numbers_are_those_of_the_host(comm, folder):
 
 def gpu_case_nan_on_one_rank(comm, folder):
     model = Classifier()
-    updater = parallel(comm, model, Adam(), loss=with_nan(comm, model), device=0)
+    options = {"loss": with_nan(comm, model), "device": gpu_of(comm)}
+    updater = parallel(comm, model, Adam(), **options)
     for _ in range(2):
         updater.update()
     before = [array.get() for array in weights(model)]
@@ -581,8 +594,8 @@ def gpu_case_nan_on_one_rank(comm, folder):
 
 def gpu_case_nan_is_skipped(comm, folder):
     model = Classifier()
-    loss = with_nan(comm, model)
-    updater = parallel(comm, model, Adam(), loss=loss, device=0, non_finite="skip")
+    options = {"loss": with_nan(comm, model), "device": gpu_of(comm)}
+    updater = parallel(comm, model, Adam(), non_finite="skip", **options)
     with pytest.warns(
         RuntimeWarning, match=f"skipped.* on rank {comm.size - 1}, by it"
     ):
@@ -592,16 +605,17 @@ def gpu_case_nan_is_skipped(comm, folder):
 
 
 def gpu_case_resumed_bit_for_bit(comm, folder):
-    case_resumed_bit_for_bit(comm, folder, device=0)
+    case_resumed_bit_for_bit(comm, folder, device=gpu_of(comm))
 
 
 CASES = [name for name in list(globals()) if name.startswith("case_")]
 GPU_CASES = [name for name in list(globals()) if name.startswith("gpu_case_")]
 
 
-def run_cases(names, folder):
+def run_cases(communicator_name, folder, *names):
     """Run cases on this rank; a failure ends all ranks."""
-    comm = create_communicator("mpi")
+    comm = create_communicator(communicator_name)
+    folder = Path(folder)
     for name in names:
         vdcore.seed(0)
         globals()[name](comm, folder / name)
@@ -616,7 +630,7 @@ def run_cases(names, folder):
 @pytest.fixture(scope="module")
 def output(mpiexec, tmp_path_factory):
     """What the cases printed."""
-    return mpiexec(2, __file__, tmp_path_factory.mktemp("cases"), *CASES)
+    return mpiexec(2, __file__, "mpi", tmp_path_factory.mktemp("cases"), *CASES)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -624,9 +638,21 @@ def test_on_two_processes(output, name):
     assert f"passed {name}\n" in output.stdout, output.stdout + output.stderr
 
 
-def test_with_a_gpu(mpiexec, cupy, tmp_path):
-    emulated = [] if hasattr(cupy, "__file__") else ["--emulated"]
-    result = mpiexec(2, __file__, *emulated, tmp_path, *GPU_CASES)
+def test_on_three_processes(mpiexec, tmp_path):
+    names = ("case_plain_network", "case_running_statistics_are_averaged")
+    result = mpiexec(3, __file__, "mpi", tmp_path, *names)
+    assert result.stdout.count("passed") == len(names), result.stderr
+
+
+@pytest.mark.parametrize("communicator", ["mpi", "nccl"])
+def test_on_gpus(mpiexec, cupy, tmp_path, communicator):
+    emulated = not hasattr(cupy, "__file__")
+    if communicator == "nccl" and not emulated and count_gpus(cupy) < 2:
+        pytest.skip("NCCL needs two GPUs")
+    result = mpiexec(
+        *(2, __file__, communicator, tmp_path, *GPU_CASES),
+        VDCORE_EMULATED_GPUS="2" if emulated else "",
+    )
     assert result.stdout.count("passed") == len(GPU_CASES), result.stderr
 
 
@@ -689,15 +715,19 @@ def test_communicators_that_cannot_be_had(monkeypatch):
         create_communicator("naive")
     monkeypatch.setitem(sys.modules, "mpi4py", None)
     monkeypatch.delitem(sys.modules, "vdcore.backends.mpi_backend", raising=False)
-    text = r"'mpi' needs mpi4py .*; run `pip install \"vdcore\[parallel\]\"`, and, on a"
+    text = (
+        r"'mpi' needs mpi4py .*\. Run `pip install \"vdcore\[parallel\]\"`, and, on a"
+    )
     with pytest.raises(RuntimeError, match=text):
         create_communicator()
 
 
 if __name__ == "__main__":
-    if "--emulated" in sys.argv:
-        sys.argv.remove("--emulated")
-        from tests import emulated_cupy
+    with ExitStack() as stack:
+        if os.environ.get("VDCORE_EMULATED_GPUS"):
+            from tests import emulated_cupy, emulated_nccl
 
-        emulated_cupy.install()
-    run_cases(sys.argv[2:], Path(sys.argv[1]))
+            emulated_cupy.install()
+            emulated_nccl.install()
+            stack.enter_context(emulated_cupy.device_count(2))
+        run_cases(*sys.argv[1:])

@@ -6,9 +6,10 @@ import importlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
-from vdcore.arrays import Array, array_namespace, is_array
+from vdcore.arrays import Array, array_namespace, is_array, is_on_gpu, using_device
 from vdcore.link import Link
 
 # What create_communicator is asked for, and where it is.
@@ -79,9 +80,11 @@ class Communicator(ABC):
             return means
         for indices in _by_dtype(arrays):
             group = [arrays[i] for i in indices]
-            flat = _flat(group)
-            flat *= 1 / self.size if weight is None else weight
-            for i, part in zip(indices, _cut(self.allreduce(flat), group), strict=True):
+            with _on_device_of(group):
+                flat = _flat(group)
+                flat *= 1 / self.size if weight is None else weight
+                parts = _cut(self.allreduce(flat), group)
+            for i, part in zip(indices, parts, strict=True):
                 means[i] = part
         return means
 
@@ -120,7 +123,8 @@ class Communicator(ABC):
         arrays = list(named.values())
         for indices in _by_dtype(arrays) if self.size > 1 else ():
             group = [arrays[i] for i in indices]
-            _put(self.bcast(_flat(group)), group)
+            with _on_device_of(group):
+                _put(self.bcast(_flat(group)), group)
 
     def allreduce_persistent(self, model: Link) -> None:
         """Average the persistent floating arrays of a model, such as statistics.
@@ -137,10 +141,11 @@ class Communicator(ABC):
         arrays = floating_persistents(model)
         for indices in _by_dtype(arrays) if self.size > 1 else ():
             group = [arrays[i] for i in indices]
-            flat = _flat(group)
-            first = self.bcast(flat + 0)
-            (change,) = self.allreduce_mean([flat - first])
-            _put(first + change, group)
+            with _on_device_of(group):
+                flat = _flat(group)
+                first = self.bcast(flat + 0)
+                (change,) = self.allreduce_mean([flat - first])
+                _put(first + change, group)
 
     def _check_same(self, kinds: dict[str, str]) -> None:
         first, *others = self.allgather_obj(kinds)
@@ -197,11 +202,13 @@ def create_communicator(
     try:
         backend = importlib.import_module(f"vdcore.backends.{module}")
     except (ImportError, RuntimeError) as error:  # mpi4py finds no MPI: RuntimeError
+        needs, extras = "mpi4py and an MPI", "parallel"
+        if communicator_name == "nccl":
+            needs, extras = f"{needs}, CuPy and NCCL", f"{extras},cuda13"
         message = (
-            f"create_communicator: {communicator_name!r} needs mpi4py and an MPI"
-            f"{', CuPy and NCCL' if communicator_name == 'nccl' else ''}, and there is "
-            f'"{error}"; run `pip install "vdcore[parallel]"`, and, on a machine that '
-            "has no MPI, `pip install mpich`"
+            f"create_communicator: {communicator_name!r} needs {needs}: {error}. Run "
+            f'`pip install "vdcore[{extras}]"`, and, on a machine that has no MPI, '
+            "`pip install mpich`"
         )
         raise RuntimeError(message) from error
     return getattr(backend, name)(mpi_comm)
@@ -238,6 +245,11 @@ def _by_dtype(arrays: Sequence[Array]) -> list[list[int]]:
     for position, array in enumerate(arrays):
         groups.setdefault(str(array.dtype), []).append(position)
     return list(groups.values())
+
+
+def _on_device_of(arrays: Sequence[Array]) -> AbstractContextManager[Any]:
+    """Let CuPy work on the GPU that arrays are on, if they are on one."""
+    return using_device(arrays[0].device.id if is_on_gpu(arrays[0]) else None)
 
 
 def _flat(arrays: Sequence[Array]) -> Array:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from vdcore.arrays import Array, array_namespace, asarray_like
+from vdcore.arrays import Array, array_namespace, asarray_like, using_device
 from vdcore.configuration import config, using_config
 from vdcore.iterators import SerialIterator
 from vdcore.link import Link
@@ -154,14 +154,15 @@ class ParallelUpdater(StandardUpdater):
         ------
         NonFiniteLossError
         """
-        in_vain = self._own_guard.check()
-        try:
-            super().check_finite()
-        except NonFiniteLossError as error:
-            found = self.communicator.allgather_obj(in_vain)
-            ranks = [str(rank) for rank, count in enumerate(found) if count]
-            message = f"on rank {' and '.join(ranks)}, {error}"
-            raise NonFiniteLossError(message) from error
+        with using_device(self.device):
+            in_vain = self._own_guard.check()
+            try:
+                super().check_finite()
+            except NonFiniteLossError as error:
+                found = self.communicator.allgather_obj(in_vain)
+                ranks = [str(rank) for rank, count in enumerate(found) if count]
+                message = f"on rank {' and '.join(ranks)}, {error}"
+                raise NonFiniteLossError(message) from error
 
     def serialize(self, serializer: Serializer) -> None:
         """Read or write what all ranks share, and what each has of its own.

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from vdcore.arrays import using_device
 from vdcore.reporter import Reporter
 from vdcore.serialization import Serializer
 from vdcore.training.extension import Extension, FunctionExtension
@@ -184,6 +185,8 @@ class Trainer:
         entries.sort(key=lambda entry: entry.priority, reverse=True)
         self._started_at = time.perf_counter()
         with ExitStack() as finalizers:
+            # Extensions work with arrays, too, on the GPU of the model.
+            finalizers.enter_context(using_device(self.updater.device))
             finalizers.callback(self._stop_clock)
             for entry in reversed(entries):
                 finalizers.callback(entry.extension.finalize)
