@@ -264,3 +264,12 @@ for _name in (
     "fixed_batch_normalization_backward",
 ):
     _by_channel(getattr(kernels, _name), getattr(normalization, _name))
+
+
+@kernels.average_statistics.override("cupy")
+def average_statistics(avg_mean, avg_variance, mean, variance, decay, correction):
+    """Take contiguous float32, in place."""
+    arguments = (avg_mean, avg_variance, mean, variance, decay, correction)
+    if _contiguous(*arguments[:4]):
+        return normalization.average_statistics(*arguments)
+    return kernels.average_statistics.generic(*arguments)

@@ -189,3 +189,15 @@ extern "C" __global__ void by_inputs(
         gx[i] = gy[i] * scale - by_mean - (x[i] - center) * by_variance;
     }
 }
+
+// Running averages, in place.
+extern "C" __global__ void average(float* __restrict__ avg_mean,
+                                   float* __restrict__ avg_variance,
+                                   const float* __restrict__ mean,
+                                   const float* __restrict__ variance, unsigned channels,
+                                   float decay, float share, float variance_share) {
+    const unsigned i = thread_number();
+    if (i >= channels) return;
+    avg_mean[i] = decay * avg_mean[i] + share * mean[i];
+    avg_variance[i] = decay * avg_variance[i] + variance_share * variance[i];
+}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cupy
 
 from vdcore.backends.cuda.layout import channels_first, channels_last
-from vdcore.backends.cuda.module import Module
+from vdcore.backends.cuda.module import Module, blocks_for
 from vdcore.backends.cuda.tiles import Tiles, tiles_of
 
 _kernels = Module("normalization")
@@ -83,6 +83,23 @@ def fixed_batch_normalization_backward(
     gx = cupy.empty_like(x)
     ggamma, gbeta = _by_channel(gy, x, gamma, mean, variance, eps, gx)
     return channels_first(gx), ggamma, gbeta
+
+
+def average_statistics(
+    avg_mean: cupy.ndarray,
+    avg_variance: cupy.ndarray,
+    mean: cupy.ndarray,
+    variance: cupy.ndarray,
+    decay: float,
+    correction: float,
+) -> tuple[cupy.ndarray, cupy.ndarray]:
+    """As ``kernels.average_statistics``, in place."""
+    share = 1.0 - decay
+    numbers = map(float, (decay, share, correction * share))
+    arrays = (avg_mean, avg_variance, mean, variance)
+    blocks = blocks_for(mean.size)
+    _kernels.launch("average", blocks, *arrays, mean.size, *numbers)
+    return avg_mean, avg_variance
 
 
 def _by_channel(

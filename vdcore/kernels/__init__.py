@@ -24,6 +24,7 @@ from vdcore.kernels.linear import (
 from vdcore.kernels.loss import accuracy, softmax_cross_entropy
 from vdcore.kernels.noise import standard_normal
 from vdcore.kernels.normalization import (
+    average_statistics,
     batch_normalization_backward,
     batch_normalization_forward,
     fixed_batch_normalization_backward,
@@ -55,6 +56,7 @@ __all__ = [
     "add_each",
     "average_pooling_backward",
     "average_pooling_forward",
+    "average_statistics",
     "batch_normalization_backward",
     "batch_normalization_forward",
     "convolution_backward",

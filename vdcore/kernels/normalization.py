@@ -92,6 +92,37 @@ def fixed_batch_normalization_backward(
     return gx, ggamma, xp.sum(gy, axis=axes)
 
 
+@Kernel
+def average_statistics(
+    avg_mean: Array,
+    avg_variance: Array,
+    mean: Array,
+    variance: Array,
+    decay: float,
+    correction: float,
+) -> tuple[Array, Array]:
+    """Running averages with the statistics of one more batch.
+
+    Parameters
+    ----------
+    avg_mean, avg_variance, mean, variance : array, shape (channels,)
+    decay : float
+        What the old averages count; the new statistics count what is left of 1.
+    correction : float
+        Factor of the variance.
+
+    Returns
+    -------
+    avg_mean, avg_variance : array, shape (channels,)
+        A backend may write them into the memory of the old ones.
+    """
+    new = 1 - decay
+    return (
+        avg_mean * decay + mean * new,
+        avg_variance * decay + variance * (correction * new),
+    )
+
+
 def _all_but_channels(x: Array) -> tuple[int, ...]:
     return (0, *range(2, x.ndim))
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy
 
 from vdcore import functions as F
-from vdcore import initializers
+from vdcore import initializers, kernels
 from vdcore.arrays import Array, array_namespace, asarray_like, check_array, untraced
 from vdcore.configuration import config
 from vdcore.functions.normalization import EPS, normalized_batch, values_per_channel
@@ -138,7 +138,10 @@ class BatchNormalization(Link):
         if finetune:
             self.N += 1
             decay = 1 - 1 / self.N
-        unbiased = variance * (count / (count - 1))
+        averages = self.avg_mean, self.avg_var
+        correction = count / (count - 1)
+        new = kernels.average_statistics(*averages, mean, variance, decay, correction)
         # In place, so that a recorded step finds them where they were.
-        self.avg_mean[...] = self.avg_mean * decay + mean * (1 - decay)
-        self.avg_var[...] = self.avg_var * decay + unbiased * (1 - decay)
+        for average, values in zip(averages, new, strict=True):
+            if values is not average:
+                average[...] = values

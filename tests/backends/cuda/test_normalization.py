@@ -123,3 +123,14 @@ def test_double_precision_is_the_definition(cupy_library, rng):
     y, *_ = kernels.batch_normalization_forward(*on_device, EPS)
     expected, *_ = kernels.batch_normalization_forward.generic(x, gamma, beta, EPS)
     numpy.testing.assert_allclose(to_numpy(y), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("channels", [1, 33, 257])
+def test_averages(cupy_library, rng, channels):
+    arrays = rng.random((4, channels)).astype(numpy.float32)
+    on_device = list(map(cupy_library.asarray, arrays))
+    ours = kernels.average_statistics(*on_device, 0.9, 1.25)
+    expected = kernels.average_statistics.generic(*arrays.astype(float), 0.9, 1.25)
+    for a, b, given in zip(ours, expected, on_device[:2], strict=True):
+        assert a is given
+        assert_close(a, b)
