@@ -152,6 +152,9 @@ def _key_of_shim() -> str:
 def _cache() -> Path:
     folder = Path(tempfile.gettempdir()) / f"vdcore-emulated-cupy-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        message = f"{folder}, where compiled kernels are kept, belongs to another user"
+        raise PermissionError(message)
     return folder
 
 
