@@ -9,7 +9,8 @@ from vdcore import functions as F
 from vdcore import links as L
 from vdcore.datasets import TupleDataset
 from vdcore.iterators import SerialIterator
-from vdcore.optimizers import SGD, NonFiniteLossError
+from vdcore.optimizers import SGD, MomentumSGD, NonFiniteLossError
+from vdcore.serializers import FileFormatError, load_npz, read_npz, save_npz
 from vdcore.training import StandardUpdater
 
 
@@ -196,3 +197,46 @@ def test_skipping_is_counted_reported_and_announced_once(make_trainer, dataset):
         assert set(observation) == {"skipped"} or "main/loss" in observation
         assert numpy.isfinite(float(observation.get("main/loss", 0)))
     assert all(numpy.isfinite(array).all() for array in arrays(trainer).values())
+
+
+def test_a_skipped_batch_leaves_running_statistics_as_they_were():
+    model = vdcore.Sequential(L.BatchNormalization(2), L.Linear(2, 3))
+    x = numpy.arange(8, dtype=numpy.float32).reshape(4, 2)
+    x[2:] = numpy.nan
+    updater = StandardUpdater(
+        SerialIterator(x, 2, shuffle=False),
+        SGD(0.1).setup(model),
+        loss_func=lambda x: F.softmax_cross_entropy(model(x), numpy.zeros(2, int)),
+        non_finite="skip",
+    )
+    updater.update()
+    before = model[0].avg_mean.copy()
+    with pytest.warns(RuntimeWarning, match="the batch is skipped"):
+        updater.update()
+    assert_array_equal(model[0].avg_mean, before)
+    assert numpy.isfinite(model[0].avg_var).all()
+
+
+def test_a_refused_file_leaves_an_optimizer_that_can_go_on(tmp_path):
+    """Also where the shapes of its model are not known yet."""
+
+    def updater_of(inputs):
+        model = vdcore.Sequential(L.Linear(None, 3))
+        x = numpy.ones((4, inputs), numpy.float32)
+        labels = numpy.zeros(2, int)
+        return StandardUpdater(
+            SerialIterator(x, 2),
+            MomentumSGD(0.1).setup(model),
+            loss_func=lambda x: F.softmax_cross_entropy(model(x), labels),
+        )
+
+    saved, other = updater_of(2), updater_of(5)
+    saved.update()
+    save_npz(tmp_path / "saved", saved.get_optimizer())
+    read = read_npz(tmp_path / "saved")
+    del read["t"]
+    numpy.savez(tmp_path / "cut.npz", **read)
+    with pytest.raises(FileFormatError):
+        load_npz(tmp_path / "cut.npz", other.get_optimizer())
+    other.update()
+    assert other.get_optimizer().t == 1

@@ -202,6 +202,9 @@ class Optimizer:
             state = self._state_of(path, parameter)
             for name in self.state_names:
                 stored = child(name, state.get(name))
+                if stored is None:  # a file was refused, and all is as it was
+                    state.pop(name, None)
+                    continue
                 if parameter.array is not None:
                     stored = asarray_like(stored, parameter.array)
                 state[name] = stored

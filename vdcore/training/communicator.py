@@ -11,6 +11,7 @@ from typing import Any
 
 from vdcore.arrays import Array, array_namespace, is_array, is_on_gpu, using_device
 from vdcore.link import Link
+from vdcore.training.statistics import floating_persistents
 
 # What create_communicator is asked for, and where it is.
 COMMUNICATORS = {
@@ -217,16 +218,6 @@ def create_communicator(
 def trained_parameters(model: Link) -> list[Any]:
     """Parameters of a model that an optimizer is going to change."""
     return [p for p in model.params() if p.trainable and p.grad is not None]
-
-
-def floating_persistents(model: Link) -> list[Array]:
-    """Persistent arrays of a model that can be averaged."""
-    return [
-        value
-        for _, value in model.namedpersistents()
-        if is_array(value)
-        and array_namespace(value).isdtype(value.dtype, "real floating")
-    ]
 
 
 def _kind(path: str, array: Any) -> str:

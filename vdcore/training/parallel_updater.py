@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from vdcore.arrays import Array, array_namespace, asarray_like, using_device
@@ -17,12 +18,12 @@ from vdcore.serialization import Keeper, Serializer
 from vdcore.training.agreement import StepMessage, agree
 from vdcore.training.communicator import (
     Communicator,
-    floating_persistents,
     trained_parameters,
 )
 from vdcore.training.convert import batch_length, concat_examples
 from vdcore.training.diagnosis import locate_non_finite
 from vdcore.training.rank_streams import RankStreams, generator_of_rank
+from vdcore.training.statistics import restoring_statistics
 from vdcore.training.updater import StandardUpdater, as_arguments
 
 if TYPE_CHECKING:
@@ -121,27 +122,27 @@ class ParallelUpdater(StandardUpdater):
                 lossfun(*args, **kwargs)  # which makes the parameters
             self._broadcast()
         may_skip = self.non_finite == "skip"
-        statistics = floating_persistents(target) if may_skip else []
-        before = [array + 0 for array in statistics]
         try:
-            loss, failure = self._compute_gradients(target, lossfun, args, kwargs)
-            weight = agree(
-                self.communicator,
-                StepMessage(
-                    batch_length(batch), failure, self.epoch_detail, tuple(reported())
-                ),
-            )
-            optimizer = self.get_optimizer()
-            optimizer.watch(self._average(target, loss, weight))
-            optimizer.update()
-            if may_skip:
-                self.check_finite()
+            with restoring_statistics(target) if may_skip else nullcontext():
+                loss, failure = self._compute_gradients(target, lossfun, args, kwargs)
+                weight = agree(
+                    self.communicator,
+                    StepMessage(
+                        batch_length(batch),
+                        failure,
+                        self.epoch_detail,
+                        tuple(reported()),
+                    ),
+                )
+                optimizer = self.get_optimizer()
+                optimizer.watch(self._average(target, loss, weight))
+                optimizer.update()
+                if may_skip:
+                    self.check_finite()
         except NonFiniteLossError as error:
             if not may_skip:
                 message = f"iteration {self.iteration + 1}: {error}"
                 raise NonFiniteLossError(message) from error
-            for array, old in zip(statistics, before, strict=True):
-                array[...] = old
             self._skip(error)
             return
         if may_skip:

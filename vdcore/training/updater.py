@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from vdcore.arrays import using_device
@@ -15,6 +16,7 @@ from vdcore.serialization import Serializer
 from vdcore.training.convert import concat_examples
 from vdcore.training.diagnosis import locate_non_finite
 from vdcore.training.repeated_step import RepeatedStep
+from vdcore.training.statistics import restoring_statistics
 
 if TYPE_CHECKING:
     from vdcore.training.trainer import Trainer
@@ -164,12 +166,13 @@ class StandardUpdater:
         ------
         NonFiniteLossError
         """
-        for optimizer in self._optimizers.values():
-            try:
-                optimizer.check_finite()
-            except NonFiniteLossError as error:
-                message = f"by iteration {self.iteration}: {error}"
-                raise NonFiniteLossError(message) from error
+        with using_device(self.device):
+            for optimizer in self._optimizers.values():
+                try:
+                    optimizer.check_finite()
+                except NonFiniteLossError as error:
+                    message = f"by iteration {self.iteration}: {error}"
+                    raise NonFiniteLossError(message) from error
 
     def update_core(self) -> None:
         """Update the model on the next batch; override it for another procedure.
@@ -183,18 +186,20 @@ class StandardUpdater:
         args, kwargs = as_arguments(arrays)
         target = self._target("main")
         lossfun = self.loss_func or target
+        optimizer, may_skip = self.get_optimizer(), self.non_finite == "skip"
         try:
-            self.get_optimizer().update(lossfun, *args, **kwargs)
-            if self.non_finite == "skip":
-                self.get_optimizer().check_finite()
+            with restoring_statistics(target) if may_skip else nullcontext():
+                optimizer.update(lossfun, *args, **kwargs)
+                if may_skip:
+                    optimizer.check_finite()
         except NonFiniteLossError as error:
-            if self.non_finite == "raise":
+            if not may_skip:
                 where = locate_non_finite(target, lossfun, args, kwargs)
                 message = f"iteration {self.iteration + 1}: {where}. {error}"
                 raise NonFiniteLossError(message) from error
             self._skip(error)
             return
-        if self.non_finite == "skip":
+        if may_skip:
             report({"skipped": 0})
 
     def serialize(self, serializer: Serializer) -> None:
