@@ -8,6 +8,8 @@ import array_api_compat.numpy
 import numpy
 import pytest
 
+from tests import emulated_cupy
+from tests.conftest import HAS_GPU, make_library
 from vdcore.arrays import (
     array_namespace,
     asarray_like,
@@ -111,6 +113,18 @@ def test_to_device_without_cupy_says_how_to_get_it(device, monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)
     with pytest.raises(RuntimeError, match=r"CuPy is not installed.*vdcore\[cuda13\]"):
         to_device(numpy.ones(1), device)
+
+
+@pytest.mark.skipif(HAS_GPU, reason="other numbers are those of the emulated CuPy")
+def test_a_gpu_that_is_not_there_is_named():
+    cupy = make_library("cupy").xp
+    assert isinstance(to_device(numpy.ones(2), "cuda:0"), cupy.ndarray)
+    message = "one of the 1 GPUs of this machine, 0 to 0, got 7"
+    with pytest.raises(ValueError, match=message):
+        to_device(numpy.ones(2), 7)
+    no_gpu = pytest.raises(RuntimeError, match="CuPy is installed but no GPU is usable")
+    with emulated_cupy.device_count(0), no_gpu:
+        to_device(numpy.ones(2), 0)
 
 
 def test_is_array():

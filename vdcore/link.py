@@ -209,6 +209,10 @@ class Link:
                     setattr(link, name, to_device(value, device))
         return self
 
+    def to_gpu(self, device: int = 0) -> Link:
+        """Move all that :meth:`to_device` moves to a GPU. Returns self."""
+        return self.to_device(device)
+
     def to_cpu(self) -> Link:
         """Move all that :meth:`to_device` moves to NumPy arrays. Returns self."""
         return self.to_device("cpu")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import json
 import sys
 from pathlib import Path
 
 import numpy
 import pytest
 
+from tests.conftest import make_library
 from vdcore import datasets
 from vdcore.backends import sparse_backend
 from vdcore.serializers import FileFormatError
@@ -162,3 +164,26 @@ def test_resuming_from_a_model_file(train, tmp_path):
         train("-e", 1, "-o", tmp_path, "--pretrained", snapshot)
     with pytest.raises(FileFormatError, match="this is a sparse model file, not a m"):
         train("-e", 1, "-o", tmp_path, "--pretrained", tmp_path / "model_sparse.npz")
+
+
+def test_a_gpu_gives_what_the_options_say(train, tmp_path):
+    """With and without a graph the same log; then a sparse model on the CPU."""
+    make_library("cupy")
+    logs = []
+    for name, options in (("eager", ()), ("graph", ("--graph",))):
+        out = tmp_path / name
+        settings = ("-e", 4, "--kl-epochs", 0, 2, "--mask-from", 3, "--lr", 0.01)
+        train(*settings, "--gpu", 0, *options, "-o", out)
+        log = json.loads((out / "log").read_text())
+        logs.append([{k: v for k, v in e.items() if k != "elapsed_time"} for e in log])
+        assert sparse_backend.load(out / "model_sparse.npz").in_shape == (784,)
+    for eager, repeated in zip(*logs, strict=True):
+        assert eager == pytest.approx(repeated, rel=1e-6)
+    assert len(logs[0]) == 4
+
+
+@pytest.mark.parametrize("option", ["--graph", "--profile"])
+def test_options_of_gpus_go_with_one(parsed, capsys, option):
+    with pytest.raises(SystemExit):
+        parsed(option)
+    assert "go with --gpu" in capsys.readouterr().err
