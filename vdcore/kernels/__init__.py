@@ -14,7 +14,14 @@ from vdcore.kernels.convolution import (
     vd_convolution_forward,
 )
 from vdcore.kernels.dropout import dropout_mask
+from vdcore.kernels.embedding import embed_backward, embed_forward
 from vdcore.kernels.gradients import add_each
+from vdcore.kernels.gru import (
+    gru_backward,
+    gru_cell_backward,
+    gru_cell_forward,
+    gru_forward,
+)
 from vdcore.kernels.linear import (
     linear_backward,
     linear_forward,
@@ -22,6 +29,13 @@ from vdcore.kernels.linear import (
     vd_linear_forward,
 )
 from vdcore.kernels.loss import accuracy, softmax_cross_entropy
+from vdcore.kernels.lstm import (
+    lstm_backward,
+    lstm_cell_backward,
+    lstm_cell_forward,
+    lstm_forward,
+    lstm_recompute,
+)
 from vdcore.kernels.noise import standard_normal
 from vdcore.kernels.normalization import (
     average_statistics,
@@ -44,7 +58,9 @@ from vdcore.kernels.pooling import (
     max_pooling_backward,
     max_pooling_forward,
 )
+from vdcore.kernels.sampling import sample_weights, sample_weights_backward
 from vdcore.kernels.table import Kernel
+from vdcore.kernels.tanh_rnn import tanh_rnn_backward, tanh_rnn_forward
 
 __all__ = [
     "KL",
@@ -62,17 +78,32 @@ __all__ = [
     "convolution_backward",
     "convolution_forward",
     "dropout_mask",
+    "embed_backward",
+    "embed_forward",
     "fixed_batch_normalization_backward",
     "fixed_batch_normalization_forward",
+    "gru_backward",
+    "gru_cell_backward",
+    "gru_cell_forward",
+    "gru_forward",
     "linear_backward",
     "linear_forward",
+    "lstm_backward",
+    "lstm_cell_backward",
+    "lstm_cell_forward",
+    "lstm_forward",
+    "lstm_recompute",
     "max_pooling_backward",
     "max_pooling_forward",
     "relu_backward",
     "relu_forward",
+    "sample_weights",
+    "sample_weights_backward",
     "softmax_cross_entropy",
     "sparse_vd_penalty",
     "standard_normal",
+    "tanh_rnn_backward",
+    "tanh_rnn_forward",
     "total_penalty",
     "vd_convolution_backward",
     "vd_convolution_forward",
