@@ -153,7 +153,7 @@ def test_a_recorded_step_asks_for_the_indices_alone():
         (
             (text(120), 4, True, 30),
             "`dataset` must have at least 121 tokens for 4 streams of windows of 30 "
-            "tokens, got 120; take a smaller `batch_size` or `length`, or a longer text",
+            "tokens, got 120; take a smaller `batch_size` or `length`, or a",
         ),
         (
             (text(4), 4, False),

@@ -9,7 +9,8 @@ import pytest
 
 from vdcore import Sequential, optimizers
 from vdcore import links as L
-from vdcore.arrays import to_numpy
+from vdcore.arrays import library_name, to_numpy
+from vdcore.reporter import Reporter
 
 
 @pytest.fixture
@@ -52,6 +53,21 @@ def test_gradient_clipping_bounds_the_joint_norm(model, threshold, factor):
     numpy.testing.assert_allclose(values, 0.5 * factor, rtol=1e-6)
     norm = math.sqrt((values.astype(float) ** 2).sum())
     assert norm == pytest.approx(min(threshold, math.sqrt(18) / 2), rel=1e-6)
+
+
+@pytest.mark.parametrize(("threshold", "clipped"), [(1.0, 1), (100.0, 0)])
+def test_clipping_reports_the_norm_before_it(model, threshold, clipped):
+    optimizer = optimizers.SGD().setup(model)
+    library = library_name(type(next(model.params()).array))
+    reporter, observation = Reporter(), {}
+    reporter.add_observer("main", model)
+    with reporter.scope(observation):
+        optimizers.GradientClipping(threshold)(optimizer)
+    assert {library_name(type(x)) for x in observation.values()} == {library}
+    assert {key: float(x) for key, x in observation.items()} == {
+        "main/grad_norm": pytest.approx(math.sqrt(18) / 2, rel=1e-6),
+        "main/clipped": clipped,
+    }
 
 
 def test_clipping_leaves_out_what_is_not_trained(model):

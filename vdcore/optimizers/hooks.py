@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from vdcore.arrays import array_namespace
 from vdcore.optimizers.optimizer import Optimizer
+from vdcore.reporter import report
 
 
 class WeightDecay:
@@ -28,6 +29,12 @@ class GradientClipping:
     """Scale all gradients so that their joint L2 norm is at most `threshold`.
 
     Those of parameters that are not trained do not count.
+
+    Notes
+    -----
+    Reports, in the name of the optimizer's target, ``grad_norm``, the norm before, and
+    ``clipped``, 1 where that was above the threshold and 0 where it was not: in a log
+    the average norm, and the fraction of steps that were clipped.
     """
 
     name = "GradientClipping"
@@ -54,3 +61,5 @@ class GradientClipping:
         factor = self.threshold / xp.maximum(norm, self.threshold)
         for parameter in parameters:
             parameter.grad = parameter.grad * factor
+        clipped = xp.astype(norm > self.threshold, norm.dtype)
+        report({"grad_norm": norm, "clipped": clipped}, optimizer.target)
