@@ -45,6 +45,24 @@ def vd_convolution_2d(x, W, s, b, noise):
     )
 
 
+def sequence(x):
+    """Two steps of a batch of four, three numbers each."""
+    return array_namespace(x).stack([x[:, :3], x[:, 2:]], axis=0)
+
+
+def square(W):
+    """Lateral weights of one unit."""
+    return W[:, :1]
+
+
+def lstm(x, W, s):
+    """One unit; both results."""
+    xp = array_namespace(x, W)
+    z = xp.stack([x[:, :4], x[:, 1:]], axis=0)
+    hs, c = F.lstm(z, xp.matrix_transpose(W[:1, :4]), x[:, :1], x[:, 1:2])
+    return hs + c
+
+
 # Of x (4, 5), W (3, 5), log_sigma2 (3, 5), b (3,), labels and noise (4, 3).
 CALLS = {
     "accuracy": lambda x, W, s, b, t, noise: F.accuracy(x, t),
@@ -57,19 +75,30 @@ CALLS = {
     "concat": lambda x, W, s, b, t, noise: F.concat([x, W], axis=0),
     "convolution_2d": lambda x, W, s, b, t, noise: convolution_2d(x, W, s, b, noise),
     "dropout": lambda x, W, s, b, t, noise: F.dropout(x, mask=x * 0 + 2),
+    "embed_id": lambda x, W, s, b, t, noise: F.embed_id(t, x),
     "fixed_batch_normalization": lambda x, W, s, b, t, noise: (
         F.fixed_batch_normalization(columns(x, W), b, b, b, b * b + 1)
     ),
     "flatten": lambda x, W, s, b, t, noise: F.flatten(x),
+    "gru": lambda x, W, s, b, t, noise: F.gru(sequence(x), square(W), b, x[:, :1]),
+    "gru_cell": lambda x, W, s, b, t, noise: F.gru_cell(x[:, :3], noise, x[:, 3:4]),
     "linear": lambda x, W, s, b, t, noise: F.linear(x, W, b),
+    "lstm": lambda x, W, s, b, t, noise: lstm(x, W, s),
+    "lstm_cell": lambda x, W, s, b, t, noise: F.lstm_cell(x[:, :4], x[:, 4:])[1],
     "max_pooling_2d": lambda x, W, s, b, t, noise: F.max_pooling_2d(one_image(x), 2, 1),
     "pad": lambda x, W, s, b, t, noise: F.pad(x, 1),
     "relu": lambda x, W, s, b, t, noise: F.relu(x),
+    "sample_weights": lambda x, W, s, b, t, noise: F.sample_weights(
+        W[:, :3], s[:, :3], noise[:3, :]
+    ),
     "sigmoid": lambda x, W, s, b, t, noise: F.sigmoid(x),
     "softmax": lambda x, W, s, b, t, noise: F.softmax(x),
     "softmax_cross_entropy": lambda x, W, s, b, t, noise: F.softmax_cross_entropy(x, t),
     "sparse_vd_kl": lambda x, W, s, b, t, noise: F.sparse_vd_kl(W, s)[0],
     "tanh": lambda x, W, s, b, t, noise: F.tanh(x),
+    "tanh_rnn": lambda x, W, s, b, t, noise: F.tanh_rnn(
+        sequence(x), W[:, :3], x[:, 1:4]
+    ),
     "vd_convolution_2d": lambda x, W, s, b, t, noise: vd_convolution_2d(
         x, W, s, b, noise
     ),

@@ -21,6 +21,7 @@ from vdcore.kernels.gru import (
     gru_cell_backward,
     gru_cell_forward,
     gru_forward,
+    gru_recompute,
 )
 from vdcore.kernels.linear import (
     linear_backward,
@@ -86,6 +87,7 @@ __all__ = [
     "gru_cell_backward",
     "gru_cell_forward",
     "gru_forward",
+    "gru_recompute",
     "linear_backward",
     "linear_forward",
     "lstm_backward",

@@ -124,3 +124,12 @@ def gru_backward(
     gz, ga = (xp.stack(list(each)[::-1], axis=0) for each in zip(*steps, strict=True))
     gW = outer_sum(ga, states_before(h, hs))
     return gz, gW, None if b is None else xp.sum(ga, axis=(0, 1)), by_h
+
+
+@Kernel
+def gru_recompute(z: Array, W: Array, b: Array | None, h: Array, hs: Array) -> Array:
+    """Gates of :func:`gru_forward` again, from its hidden states, all steps at once."""
+    xp = array_namespace(z, W, b, h, hs)
+    before = states_before(h, hs)
+    a = xp.matmul(before, xp.matrix_transpose(W))
+    return gru_cell_forward.generic(z, a if b is None else a + b, before)[1]
