@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from vdcore.training import extensions, triggers
+from vdcore.training.bptt_updater import BPTTUpdater
 from vdcore.training.communicator import Communicator, create_communicator
 from vdcore.training.convert import concat_examples
 from vdcore.training.extension import (
@@ -21,6 +22,7 @@ __all__ = [
     "PRIORITY_EDITOR",
     "PRIORITY_READER",
     "PRIORITY_WRITER",
+    "BPTTUpdater",
     "Communicator",
     "Extension",
     "ParallelUpdater",

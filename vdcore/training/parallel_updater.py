@@ -23,6 +23,7 @@ from vdcore.training.communicator import (
 from vdcore.training.convert import batch_length, concat_examples
 from vdcore.training.diagnosis import locate_non_finite
 from vdcore.training.rank_streams import RankStreams, generator_of_rank
+from vdcore.training.recurrent_state import restoring_state
 from vdcore.training.statistics import restoring_statistics
 from vdcore.training.updater import StandardUpdater, as_arguments
 
@@ -123,7 +124,10 @@ class ParallelUpdater(StandardUpdater):
             self._broadcast()
         may_skip = self.non_finite == "skip"
         try:
-            with restoring_statistics(target) if may_skip else nullcontext():
+            with (
+                restoring_state(target),
+                restoring_statistics(target) if may_skip else nullcontext(),
+            ):
                 loss, failure = self._compute_gradients(target, lossfun, args, kwargs)
                 weight = agree(
                     self.communicator,

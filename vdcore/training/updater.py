@@ -15,6 +15,7 @@ from vdcore.reporter import report, retract
 from vdcore.serialization import Serializer
 from vdcore.training.convert import concat_examples
 from vdcore.training.diagnosis import locate_non_finite
+from vdcore.training.recurrent_state import restoring_state
 from vdcore.training.repeated_step import RepeatedStep
 from vdcore.training.statistics import restoring_statistics
 
@@ -90,6 +91,7 @@ class StandardUpdater:
         self.device = device
         self.loss_func = loss_func
         self.non_finite = non_finite
+        self.graph = graph
         self._step = self.update_core
         if graph:
             self._step = self._repeated_step()
@@ -188,7 +190,10 @@ class StandardUpdater:
         lossfun = self.loss_func or target
         optimizer, may_skip = self.get_optimizer(), self.non_finite == "skip"
         try:
-            with restoring_statistics(target) if may_skip else nullcontext():
+            with (
+                restoring_state(target),
+                restoring_statistics(target) if may_skip else nullcontext(),
+            ):
                 optimizer.update(lossfun, *args, **kwargs)
                 if may_skip:
                     optimizer.check_finite()

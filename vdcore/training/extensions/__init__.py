@@ -7,6 +7,7 @@ from vdcore.training.extensions.exponential_shift import ExponentialShift
 from vdcore.training.extensions.linear_shift import LinearShift
 from vdcore.training.extensions.log_report import LogReport
 from vdcore.training.extensions.observe import observe_lr, observe_value
+from vdcore.training.extensions.perplexity import compute_perplexity
 from vdcore.training.extensions.plot_report import PlotReport
 from vdcore.training.extensions.print_report import PrintReport
 from vdcore.training.extensions.progress_bar import ProgressBar
@@ -28,6 +29,7 @@ __all__ = [
     "PlotReport",
     "PrintReport",
     "ProgressBar",
+    "compute_perplexity",
     "latest_snapshot",
     "observe_lr",
     "observe_value",

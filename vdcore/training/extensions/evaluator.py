@@ -12,6 +12,7 @@ from vdcore.link import Link
 from vdcore.reporter import DictSummary, Reporter, report, report_scope
 from vdcore.training.convert import batch_length, concat_examples
 from vdcore.training.extension import PRIORITY_WRITER, Extension
+from vdcore.training.recurrent_state import fresh_state
 from vdcore.training.updater import as_arguments
 
 if TYPE_CHECKING:
@@ -50,6 +51,10 @@ class Evaluator(Extension):
     -----
     A batch counts by its number of examples. Chainer counts a smaller last batch as
     much as the others, so that its accuracy is not that of the data set.
+
+    The recurrent links of the model begin anew for an evaluation and carry their states
+    through it; afterwards they are in those of the training again. (In Chainer it takes
+    a copy of the model, and an `eval_hook` that resets it.)
     """
 
     trigger = (1, "epoch")
@@ -97,12 +102,16 @@ class Evaluator(Extension):
         """Averages of the values reported in one run over the data set."""
         if self.communicator is not None:
             self.communicator.allreduce_persistent(self.target)
-        if self.eval_hook:
-            self.eval_hook(self)
         function = self.eval_func or self.target
         summary = DictSummary()
         self.iterator.reset()
-        with using_config("train", False), using_device(self.device):
+        with (
+            using_config("train", False),
+            using_device(self.device),
+            fresh_state(self.target),
+        ):
+            if self.eval_hook:
+                self.eval_hook(self)
             for batch in self.iterator:
                 observation: dict[str, Any] = {}
                 with report_scope(observation):
