@@ -41,6 +41,7 @@ def test_given_of_another_shape():
         (I.LeCunNormal(2.0), 2 / math.sqrt(300)),
         (I.HeNormal(), math.sqrt(2 / 300)),
         (I.GlorotUniform(), math.sqrt(6 / 500) / math.sqrt(3)),
+        (I.Uniform(0.1), 0.1 / math.sqrt(3)),
     ],
     ids=lambda x: type(x).__name__,
 )
@@ -100,3 +101,28 @@ def test_get_initializer():
             TypeError, match=r"expected an Initializer, a number, .*got"
         ):
             get_initializer(value, default)
+
+
+def test_uniform_keeps_its_bounds():
+    values = I.Uniform(0.1)((100, 100))
+    assert 0.0999 < abs(values).max() <= 0.1
+
+
+@pytest.mark.parametrize("shape", [(30, 30), (50, 20), (20, 5, 10), (1, 3)])
+def test_orthogonal(shape):
+    """Of the shorter side all vectors are orthogonal, of length `scale`."""
+    values = I.Orthogonal(1.5)(shape)
+    assert (values.shape, values.dtype) == (shape, numpy.float32)
+    matrix = values.reshape(shape[0], -1)
+    if matrix.shape[0] > matrix.shape[1]:
+        matrix = matrix.T
+    expected = 1.5**2 * numpy.eye(len(matrix))
+    numpy.testing.assert_allclose(matrix @ matrix.T, expected, atol=1e-5)
+
+
+def test_orthogonal_matrices_are_uniform():
+    """Of each sign and rotation: the mean is 0, the trace of 2x2 ones has variance 1."""
+    rng = numpy.random.default_rng(0)
+    traces = [numpy.trace(I.Orthogonal(rng=rng)((2, 2))) for _ in range(2000)]
+    assert abs(numpy.mean(traces)) < 5 / math.sqrt(2000)
+    assert numpy.var(traces) == pytest.approx(1, abs=0.2)

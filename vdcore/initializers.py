@@ -90,6 +90,56 @@ class Normal(Initializer):
         return draws.astype(self.dtype)
 
 
+class Uniform(Normal):
+    """Independent draws from ``U(-scale, scale)``.
+
+    Parameters
+    ----------
+    scale : float
+    rng : numpy.random.Generator, optional
+        Default a child of ``config.rng``.
+    """
+
+    def __call__(self, shape: tuple[int, ...]) -> numpy.ndarray:
+        """Make a new array of this shape."""
+        rng = spawn_rng() if self.rng is None else self.rng
+        limit = self.deviation(shape)
+        return rng.uniform(-limit, limit, shape).astype(self.dtype)
+
+
+class Orthogonal(Normal):
+    """`scale` times a random matrix whose columns, or rows if fewer, are orthonormal.
+
+    Of more than two axes the later ones count as one. Saxe, McClelland and Ganguli
+    2013; uniform among all such matrices (Haar).
+
+    Parameters
+    ----------
+    scale : float
+        Default 1 (Chainer's: 1.1).
+    rng : numpy.random.Generator, optional
+        Default a child of ``config.rng``.
+    """
+
+    def __init__(
+        self,
+        scale: float = 1.0,
+        dtype: Any = numpy.float32,
+        rng: numpy.random.Generator | None = None,
+    ) -> None:
+        super().__init__(scale, dtype, rng)
+
+    def __call__(self, shape: tuple[int, ...]) -> numpy.ndarray:
+        """Make a new array of this shape."""
+        rng = spawn_rng() if self.rng is None else self.rng
+        rows, columns = shape[0], math.prod(shape[1:])
+        draws = rng.standard_normal((max(rows, columns), min(rows, columns)))
+        Q, R = numpy.linalg.qr(draws)
+        Q *= numpy.sign(numpy.diagonal(R))  # QR alone prefers some matrices
+        matrix = Q if rows >= columns else Q.T
+        return (self.scale * matrix).reshape(shape).astype(self.dtype)
+
+
 class LeCunNormal(Normal):
     """``N(0, scale^2 / fan_in)`` (LeCun et al. 1998), Chainer's default for weights."""
 
