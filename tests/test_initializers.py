@@ -121,7 +121,7 @@ def test_orthogonal(shape):
 
 
 def test_orthogonal_matrices_are_uniform():
-    """Of each sign and rotation: the mean is 0, the trace of 2x2 ones has variance 1."""
+    """Those of 2x2 have a trace of mean 0 and variance 1."""
     rng = numpy.random.default_rng(0)
     traces = [numpy.trace(I.Orthogonal(rng=rng)((2, 2))) for _ in range(2000)]
     assert abs(numpy.mean(traces)) < 5 / math.sqrt(2000)
