@@ -24,11 +24,15 @@ if COMPILED:
         activation,
         convolution,
         elementwise,
+        embedding,
+        linear,
+        lstm,
         masked_convolution,
         masked_linear,
         noisy_linear,
         normalization,
         pooling,
+        sampling,
     )
     from vdcore.backends.cpu.elementwise import PIECE
     from vdcore.backends.cpu.masked_linear import kept_weights
@@ -74,6 +78,9 @@ def _override(kernel, compiled):
 if COMPILED:
     for _module, _names in (
         (activation, "relu_forward relu_backward dropout_mask"),
+        (embedding, "embed_backward"),
+        (linear, "linear_forward linear_backward"),
+        (lstm, "lstm_forward lstm_backward"),
         (
             normalization,
             "batch_normalization_forward batch_normalization_backward "
@@ -84,6 +91,7 @@ if COMPILED:
             "max_pooling_forward max_pooling_backward "
             "average_pooling_forward average_pooling_backward",
         ),
+        (sampling, "sample_weights sample_weights_backward"),
     ):
         for _name in _names.split():
             _override(getattr(kernels, _name), getattr(_module, _name))
@@ -265,9 +273,10 @@ def softmax_cross_entropy(logits, t):
     if not COMPILED or logits.dtype != FLOAT32:
         return kernels.softmax_cross_entropy.generic(logits, t)
     logits = numpy.ascontiguousarray(logits)
-    gradient = empty_like(logits)
-    loss = elementwise.softmax_cross_entropy(logits, t, gradient)
-    return numpy.float32(loss), gradient
+    gradient, losses = empty_like(logits), numpy.empty(len(logits))
+    parts = min(len(logits), -(-logits.size // PIECE))
+    elementwise.softmax_cross_entropy(team(parts), parts, logits, t, gradient, losses)
+    return numpy.float32(losses.mean()), gradient
 
 
 @kernels.add_each.override("numpy")

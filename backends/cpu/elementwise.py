@@ -146,25 +146,30 @@ def _keep_mask(theta, log_sigma2, threshold, keep, piece):
 
 
 @jit()
-def softmax_cross_entropy(logits, t, gradient):
-    """Mean loss; its gradient goes into `gradient`. Labels are valid."""
+def softmax_cross_entropy(board, parts, logits, t, gradient, losses):
+    """Loss of each row; the gradient of their mean. Labels are valid."""
+    parallel_for(board, parts, _softmax_rows, (parts, logits, t, gradient, losses))
+
+
+@jit()
+def _softmax_rows(parts, logits, t, gradient, losses, part):
     batch, classes = logits.shape
-    total_loss = 0.0
     share = ONE / f(batch)
-    for row in range(batch):
-        top = logits[row, 0]
+    for row in range(part * batch // parts, (part + 1) * batch // parts):
+        scores, slopes = logits[row], gradient[row]
+        top = scores[0]
         for k in range(1, classes):
-            top = max(top, logits[row, k])
+            top = max(top, scores[k])
         total = f(0)
         for k in range(classes):
-            e = exp(logits[row, k] - top)
-            gradient[row, k] = e
+            e = exp(scores[k] - top)
+            slopes[k] = e
             total += e
+        factor = share / total
         for k in range(classes):
-            gradient[row, k] *= share / total
-        gradient[row, t[row]] -= share
-        total_loss += math.log(total) - (logits[row, t[row]] - top)
-    return total_loss / batch
+            slopes[k] *= factor
+        slopes[t[row]] -= share
+        losses[row] = math.log(total) - (scores[t[row]] - top)
 
 
 @jit()
