@@ -49,9 +49,15 @@ class Link:
     live_attributes : tuple of str
         Numbers that change from step to step and are read through
         :func:`vdcore.replay.live`.
+    state_names : tuple of str
+        Attributes that hold arrays carried from one call to the next, such as the
+        hidden state of a recurrent layer; None where there is nothing to carry. They
+        are moved with the parameters, belong to the state of a training, are taken off
+        the tape after each update, and put back where one fails.
     """
 
     live_attributes: tuple[str, ...] = ()
+    state_names: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         self.name: str | None = None
@@ -195,7 +201,7 @@ class Link:
             parameter.grad = None
 
     def to_device(self, device: Any) -> Link:
-        """Move parameters and persistent arrays of the link and those below it.
+        """Move parameters, persistent arrays and states of the link and those below it.
 
         See :func:`vdcore.arrays.to_device`. Returns self.
         """
@@ -203,7 +209,7 @@ class Link:
             link._device = device
             for name in link._parameter_names:
                 getattr(link, name).to_device(device)
-            for name in link._persistent_names:
+            for name in (*link._persistent_names, *link.state_names):
                 value = getattr(link, name)
                 if is_array(value):
                     setattr(link, name, to_device(value, device))
@@ -246,6 +252,8 @@ class Link:
             raise RuntimeError(message)
 
     def serialize_training_state(self, serializer: Any) -> None:
-        """Read or write what only a continued training needs; none by default."""
+        """Read or write what only a continued training needs: states, by default."""
+        for name in self.state_names:
+            setattr(self, name, self._placed(serializer(name, getattr(self, name))))
         for child in self.children():
             child.serialize_training_state(serializer[child.name])

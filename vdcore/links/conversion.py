@@ -6,19 +6,35 @@ from typing import Any
 
 from vdcore.link import Link
 from vdcore.links.convolution import Convolution2D
+from vdcore.links.embed_id import EmbedID
+from vdcore.links.gru import StatefulGRU
 from vdcore.links.linear import Linear
+from vdcore.links.lstm import LSTM
+from vdcore.links.tanh_rnn import TanhRNN
 from vdcore.links.variational_convolution import VariationalDropoutConvolution2D
+from vdcore.links.variational_embed_id import VariationalDropoutEmbedID
 from vdcore.links.variational_linear import VariationalDropoutLinear
 from vdcore.links.variational_link import VariationalLink
+from vdcore.links.variational_recurrent import (
+    VariationalDropoutGRU,
+    VariationalDropoutLSTM,
+    VariationalDropoutTanhRNN,
+)
+from vdcore.links.variational_rules import check_rule
 
 VARIATIONAL_FORM: dict[type[Link], Any] = {
     Convolution2D: VariationalDropoutConvolution2D,
+    EmbedID: VariationalDropoutEmbedID,
+    LSTM: VariationalDropoutLSTM,
     Linear: VariationalDropoutLinear,
+    StatefulGRU: VariationalDropoutGRU,
+    TanhRNN: VariationalDropoutTanhRNN,
 }
+WITH_NOISE = (EmbedID, LSTM, StatefulGRU, TanhRNN)  # whose forms have rules of noise
 
 
 def to_variational_dropout(
-    model: Link, *, verbose: bool = False, **options: Any
+    model: Link, *, verbose: bool = False, noise: str = "weights", **options: Any
 ) -> Link:
     """Replace plain layers by variational ones with the same weights, in place.
 
@@ -26,10 +42,13 @@ def to_variational_dropout(
     ----------
     model : Link
         The tree below it is searched at every depth. Links whose class is exactly
-        ``Linear`` or ``Convolution2D`` are replaced; subclasses and layers that are
-        variational already are kept. A layer without bias stays without.
+        ``Linear``, ``Convolution2D``, ``EmbedID``, ``LSTM``, ``StatefulGRU`` or
+        ``TanhRNN`` are replaced; subclasses and layers that are variational already are
+        kept, but what subclasses hold is searched. A layer without bias stays without.
     verbose : bool
         Print a line for each link that was replaced or kept.
+    noise : {"weights", "activations"}
+        Rule of recurrent layers and embeddings; see :class:`VariationalDropoutLSTM`.
     **options
         Arguments of the variational layers, for example ``initial_log_sigma2=-8``.
 
@@ -50,20 +69,22 @@ def to_variational_dropout(
             f"{VARIATIONAL_FORM[type(model)].__name__}.from_link"
         )
         raise TypeError(message)
-    _convert_children(model, "", verbose, options)
+    check_rule("to_variational_dropout", noise)
+    _convert_children(model, "", verbose, noise, options)
     return model
 
 
 def _convert_children(
-    parent: Any, path: str, verbose: bool, options: dict[str, Any]
+    parent: Any, path: str, verbose: bool, noise: str, options: dict[str, Any]
 ) -> None:
     for child in list(parent.children()):
         child_path = f"{path}/{child.name}"
         form = VARIATIONAL_FORM.get(type(child))
         if form is not None:
-            parent.replace_child(child.name, form.from_link(child, **options))
+            rule = {"noise": noise} if type(child) in WITH_NOISE else {}
+            parent.replace_child(child.name, form.from_link(child, **rule, **options))
         elif not isinstance(child, VariationalLink):
-            _convert_children(child, child_path, verbose, options)
+            _convert_children(child, child_path, verbose, noise, options)
         if verbose:
             action = "Retain" if form is None else "Replace"
             print(f"{action} link {child_path} ({type(child).__name__})")

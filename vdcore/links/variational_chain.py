@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy
 
 from vdcore import functions as F
-from vdcore.arrays import Array, untraced
+from vdcore.arrays import Array, array_namespace, check_array, untraced
 from vdcore.autodiff import attach_gradients
 from vdcore.chain import Chain
 from vdcore.configuration import config
@@ -111,7 +112,8 @@ class VariationalDropoutChain(Chain):
         ----------
         x : array, shape (batch, ...)
         t : array of integers, shape (batch,)
-            Class labels.
+            Class labels. Of a language model with scores of shape (time, batch,
+            classes), or of these flattened: shape (time, batch), all averaged.
         add_kl : bool
             Add the KL term.
         split_loss : bool
@@ -129,6 +131,8 @@ class VariationalDropoutChain(Chain):
         ------
         RuntimeError
             If ``kl_scale`` is "elbo" and `num_examples` is not known.
+        ValueError
+            If scores and labels have different numbers of steps or examples.
 
         Notes
         -----
@@ -136,7 +140,7 @@ class VariationalDropoutChain(Chain):
         (fraction of noise weights) and W/Wnz (weights over kept ones). Nothing that is
         not a number is hidden: a NaN stays in the loss.
         """
-        y = self(x)
+        y, t = _one_batch(self(x), t)
         class_loss = F.softmax_cross_entropy(y, t)
         observation = {"class": class_loss, "accuracy": F.accuracy(y, t)}
         loss = class_loss
@@ -260,6 +264,23 @@ class VariationalDropoutChain(Chain):
             )
             raise RuntimeError(message)
         return 1 / self.num_examples
+
+
+def _one_batch(y: Array, t: Array) -> tuple[Array, Array]:
+    """Scores and labels with all axes before the classes made one."""
+    check_array("calc_loss", "t", t)
+    shape, labels = tuple(y.shape), tuple(t.shape)
+    if len(labels) < 2:
+        return y, t
+    if len(shape) == len(labels) + 1 and shape[:-1] == labels:
+        y = array_namespace(y).reshape(y, (-1, shape[-1]))
+    elif len(shape) != 2 or shape[0] != math.prod(labels):
+        message = (
+            f"calc_loss: scores for `t` of shape {labels} must have shape "
+            f"{(*labels, 'classes')} or {(math.prod(labels), 'classes')}, got {shape}"
+        )
+        raise ValueError(message.replace("'", ""))
+    return y, array_namespace(t).reshape(t, (-1,))
 
 
 def _check_number(num_examples: Any) -> None:

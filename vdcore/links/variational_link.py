@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy
 
+from vdcore import functions as F
 from vdcore import initializers, kernels, variational
 from vdcore.arrays import Array, array_namespace, untraced
 from vdcore.autodiff import attach_gradients
-from vdcore.configuration import spawn_rng
+from vdcore.configuration import config, spawn_rng
 from vdcore.functions.variational import sparse_vd_penalty
 from vdcore.link import Link
 from vdcore.parameter import Parameter
@@ -134,6 +135,21 @@ class VariationalLink(Link):
         xp = array_namespace(W)
         return xp.where(self.keep_mask(), W, xp.zeros_like(W))
 
+    def sample_W(self) -> Array:
+        """Weights of one call: a draw in training, :meth:`masked_W` otherwise.
+
+        All outputs share the draw. To give each noise of its own, as most layers do,
+        has the smaller variance; a recurrent layer would need new weights each step.
+        """
+        if not config.train:
+            return self.masked_W()
+        self.check_shape_is_known("sample_W")
+        W = self.W.array
+        noise = self.draw_noise(tuple(W.shape), like=W)
+        return F.sample_weights(
+            W, self.log_sigma2.array, noise, self.training_threshold
+        )
+
     def penalty(self, scale: float) -> tuple[Array, kernels.Penalty]:
         """Scaled KL of the weights; see :func:`vdcore.functions.sparse_vd_kl`."""
         penalty = self.untraced_penalty(scale)
@@ -172,12 +188,16 @@ class VariationalLink(Link):
         total = sum(math.prod(p.array.shape) for p in Link.params(self))
         return variational.layer_size(
             name,
-            self.keep_mask(),
-            W,
-            untraced(self.log_sigma2.array),
+            self._by_output(self.keep_mask()),
+            self._by_output(W),
+            self._by_output(untraced(self.log_sigma2.array)),
             others=total - 2 * math.prod(W.shape),
             groups=self.groups,
         )
+
+    def _by_output(self, weights: Array) -> Array:
+        """Weights as (outputs, inputs, ...)."""
+        return weights
 
     def get_sparse_cpu_model(
         self, in_shape: tuple[int, ...] | None = None, **options: Any

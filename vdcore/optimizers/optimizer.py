@@ -10,6 +10,7 @@ import numpy
 
 from vdcore.arrays import Array, array_namespace, asarray_like
 from vdcore.autodiff import value_and_gradients
+from vdcore.carried_state import CarriedState
 from vdcore.configuration import using_config
 from vdcore.link import Link
 from vdcore.optimizers.loss_guard import LossGuard, NonFiniteLossError, check_finite
@@ -257,7 +258,9 @@ def compute_gradients(
     """Evaluate a loss and set the gradient of every parameter of `link`.
 
     While `lossfun` runs, ``parameter.array`` is the traced array. Parameters of which
-    the shape is not known yet are made by a first call of `lossfun` off the tape.
+    the shape is not known yet are made by a first call of `lossfun` off the tape. What
+    links carry from call to call (:attr:`Link.state_names`) is off the tape afterwards,
+    and as it was before where an error is raised.
 
     Returns
     -------
@@ -270,9 +273,11 @@ def compute_gradients(
         If the loss is NaN or infinite, and not on a GPU.
     """
     parameters = list(link.params())
+    before = CarriedState(link)
     if not all(parameter.is_initialized for parameter in parameters):
         with using_config("train", False):
             lossfun(*args, **kwargs)
+        before.restore()
     arrays = [parameter.array for parameter in parameters]
 
     def traced_loss(*traced: Array) -> Array:
@@ -284,6 +289,10 @@ def compute_gradients(
 
     try:
         loss, gradients = value_and_gradients(traced_loss, arrays)
+        before.detach()
+    except BaseException:
+        before.restore()
+        raise
     finally:
         for parameter, array in zip(parameters, arrays, strict=True):
             parameter.array = array

@@ -1,0 +1,235 @@
+"""What recurrent layers have in common: two linear layers, and a state."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy
+
+from vdcore import functions as F
+from vdcore import initializers
+from vdcore.arrays import (
+    Array,
+    array_namespace,
+    asarray_like,
+    check_array,
+    is_traced,
+    untraced,
+)
+from vdcore.chain import Chain
+from vdcore.configuration import config
+from vdcore.functions.linear import check_dtypes
+from vdcore.links.linear import Linear
+from vdcore.links.variational_link import VariationalLink
+
+
+class Blocks(initializers.Initializer):
+    """Equal blocks of rows, one for each gate, each made by an initializer.
+
+    Orthogonal weights, for one, are so within a gate.
+    """
+
+    def __init__(self, each: list[initializers.Initializer]) -> None:
+        super().__init__(each[0].dtype)
+        self.each = each
+
+    def __call__(self, shape: tuple[int, ...]) -> numpy.ndarray:
+        """Make a new array of this shape."""
+        block = (shape[0] // len(self.each), *shape[1:])
+        return numpy.concatenate([initializer(block) for initializer in self.each])
+
+
+class RecurrentLink(Chain):
+    """Base of layers that carry a state from step to step, and from call to call.
+
+    One of its child links, `upward`, maps the input to the gates, the other, `lateral`,
+    the hidden state. Either may be variational: ``to_variational_dropout`` reaches
+    them. A call gets one step of a batch, or a sequence, of which the input products
+    are one matrix product and the steps one fused function.
+
+    Attributes
+    ----------
+    upward, lateral : Linear
+    h : array, shape (batch, out_size), or None
+        Hidden state after the last call; None is 0. During an update it is traced, so
+        that gradients go from call to call; they end where the update begins (truncated
+        backpropagation through time).
+    noise : {"weights", "activations"}
+        How a child that is variational gets its noise in training; see
+        :class:`VariationalDropoutLSTM`.
+    """
+
+    state_names: tuple[str, ...] = ("h",)
+    gates = 1  # blocks of rows of the weights
+    noise = "weights"
+
+    upward: Any
+    lateral: Any
+    h: Any
+
+    def _setup(
+        self,
+        in_size: int | None,
+        out_size: int | None,
+        upward_init: Any,
+        lateral_init: Any,
+        biases: list[Any],
+        lateral_nobias: bool = True,
+    ) -> None:
+        """Make children and state; `biases` are initial ones, one a gate."""
+        if out_size is None:
+            in_size, out_size = None, in_size
+        for argument, size in {"in_size": in_size, "out_size": out_size}.items():
+            if (size is not None or argument == "out_size") and (
+                not isinstance(size, int) or size < 1
+            ):
+                message = (
+                    f"{type(self).__name__}: `{argument}` must be a positive integer, "
+                    f"got {size!r}"
+                )
+                raise ValueError(message)
+        assert out_size is not None
+        self.out_size = out_size
+        rows = self.gates * out_size
+        upward = self._by_gate(upward_init, initializers.LeCunNormal())
+        dtype = upward.dtype
+        lateral = self._by_gate(lateral_init, initializers.LeCunNormal(dtype=dtype))
+        zero = initializers.Constant(0, dtype)
+        bias = Blocks([initializers.get_initializer(value, zero) for value in biases])
+        with self.init_scope():
+            self.upward = Linear(in_size, rows, False, upward, bias)
+            self.lateral = Linear(out_size, rows, lateral_nobias, lateral)
+        self.reset_state()
+
+    def _by_gate(self, value: Any, default: initializers.Initializer) -> Any:
+        """An initializer that makes each gate by itself; a given array is whole."""
+        made = initializers.get_initializer(value, default)
+        if isinstance(value, numpy.ndarray):
+            return made
+        return Blocks([made] * self.gates)
+
+    @property
+    def in_size(self) -> int | None:
+        """Numbers per example and step; None until the first call if not given."""
+        return self.upward.in_size
+
+    def reset_state(self) -> None:
+        """Forget the state: the next call begins with zeros."""
+        for name in self.state_names:
+            setattr(self, name, None)
+
+    def _set_state(self, **state: Array) -> None:
+        """Begin the next call with copies of these arrays."""
+        for name, array in state.items():
+            check_array(f"{type(self).__name__}.set_state", name, array)
+        shapes = {name: tuple(array.shape) for name, array in state.items()}
+        batch = next(iter(shapes.values()))[:1]
+        for name, shape in shapes.items():
+            if len(shape) != 2 or shape != (*batch, self.out_size) or 0 in shape:
+                message = (
+                    f"{type(self).__name__}.set_state: `{name}` must have shape "
+                    f"(batch, {self.out_size}), the same batch in all, got {shape}"
+                )
+                raise ValueError(message)
+        W = untraced(self.lateral.W.array)
+        arrays = {name: asarray_like(array, W) for name, array in state.items()}
+        check_dtypes(f"{type(self).__name__}.set_state", W, **arrays)
+        for name, array in arrays.items():
+            setattr(self, name, array + 0)
+
+    def _call(self, x: Array, given: dict[str, Array | None]) -> tuple[Array, Any]:
+        """Output for a step or a sequence, and the state after it, by name."""
+        is_sequence = self._check_input(x)
+        if not self.upward.W.is_initialized:
+            self.upward.initialize_params(x.shape[-1], like=x)
+        xp = array_namespace(x)
+        xs = x if is_sequence else xp.expand_dims(x, axis=0)
+        stateless = any(array is not None for array in given.values())
+        state = given if stateless else {k: getattr(self, k) for k in given}
+        state = self._filled(state, xs.shape[1], x, stateless)
+        hs, state = self._run(xs, state)
+        if not stateless:
+            for name, array in state.items():
+                # Off the tape a copy, for it is a view of the states of all steps.
+                setattr(self, name, array if is_traced(array) else array + 0)
+        return (hs if is_sequence else hs[0, ...]), state
+
+    def _check_input(self, x: Array) -> bool:
+        """Whether `x` is a sequence, not one step; raise if it is neither."""
+        check_array(type(self).__name__, "x", x)
+        shape = tuple(x.shape)
+        size = self.in_size
+        fits = len(shape) in (2, 3) and 0 not in shape
+        if not fits or (size is not None and shape[-1] != size):
+            name = "in_size" if size is None else size
+            message = (
+                f"{type(self).__name__}: `x` must have shape (batch, {name}), for one "
+                f"step, or (time, batch, {name}), none of them 0, got {shape}"
+            )
+            raise ValueError(message)
+        return len(shape) == 3
+
+    def _filled(
+        self, state: dict[str, Any], batch: int, like: Array, given: bool
+    ) -> dict[str, Array]:
+        """The state to begin with: zeros for None, after its shape was checked."""
+        W = untraced(self.lateral.W.array)
+        xp = array_namespace(untraced(like))
+        shape = (batch, self.out_size)
+        filled = {}
+        for name, array in state.items():
+            if array is None:
+                array = xp.zeros(shape, dtype=W.dtype)
+            elif given:
+                check_array(type(self).__name__, name, array)
+            if tuple(array.shape) != shape:
+                message = (
+                    f"{type(self).__name__}: `{name}` must have shape {shape}, for a "
+                    f"batch of {batch}, got {tuple(array.shape)}"
+                )
+                if not given:
+                    message += (
+                        ", which a call with another batch left; call reset_state() "
+                        "between batches of different size"
+                    )
+                raise ValueError(message)
+            filled[name] = array
+        return filled
+
+    def _run(
+        self, xs: Array, state: dict[str, Array]
+    ) -> tuple[Array, dict[str, Array]]:
+        """Hidden states of all steps and the state after the last."""
+        time, batch, size = xs.shape
+        xp = array_namespace(xs)
+        rows = xp.reshape(xs, (time * batch, size))
+        by_activation = self.noise == "activations" and config.train
+        if by_activation:
+            z = self.upward(rows)
+        else:
+            z = F.linear(rows, *_weights(self.upward))
+        z = array_namespace(z).reshape(z, (time, batch, z.shape[-1]))
+        if not (by_activation and isinstance(self.lateral, VariationalLink)):
+            return self._sequence(z, *_weights(self.lateral), **state)
+        hs = []
+        for t in range(time):
+            state = self._step(z[t, ...], self.lateral(state["h"]), **state)
+            hs.append(state["h"])
+        return array_namespace(*hs).stack(hs, axis=0), state
+
+    def _sequence(
+        self, z: Array, W: Array, b: Array | None, **state: Array
+    ) -> tuple[Array, dict[str, Array]]:
+        """All steps from the part of the inputs and the lateral weights."""
+        raise NotImplementedError
+
+    def _step(self, z: Array, a: Array, **state: Array) -> dict[str, Array]:
+        """State after one step from the parts of input and hidden state."""
+        raise NotImplementedError
+
+
+def _weights(link: Any) -> tuple[Array, Array | None]:
+    """Weights of one call, drawn where the layer is variational, and its bias."""
+    is_variational = isinstance(link, VariationalLink)
+    W = link.sample_W() if is_variational else link.W.array
+    return W, None if link.b is None else link.b.array

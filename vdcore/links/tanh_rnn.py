@@ -1,0 +1,81 @@
+"""The simple recurrent network."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vdcore import functions as F
+from vdcore.arrays import Array
+from vdcore.links.recurrent import RecurrentLink
+
+
+class TanhRNN(RecurrentLink):
+    """Simple recurrent network, with a state that is carried from call to call.
+
+    ``h_t = tanh(W_u x_t + W_l h_{t-1} + b)`` (Elman 1990).
+
+    Parameters
+    ----------
+    in_size : int or None
+        Numbers per example and step. None: taken from the first call. With one argument
+        only it is the `out_size`.
+    out_size : int
+        Number of units.
+    lateral_init, upward_init, bias_init
+        As of :class:`LSTM`.
+
+    Attributes
+    ----------
+    upward : Linear
+        From the input, with bias.
+    lateral : Linear
+        From the hidden state, without bias.
+    h : array, shape (batch, out_size), or None
+        Hidden state after the last call.
+    """
+
+    def __init__(
+        self,
+        in_size: int | None,
+        out_size: int | None = None,
+        lateral_init: Any = None,
+        upward_init: Any = None,
+        bias_init: Any = 0,
+    ) -> None:
+        super().__init__()
+        self._setup(in_size, out_size, upward_init, lateral_init, [bias_init])
+
+    def set_state(self, h: Array) -> None:
+        """Begin the next call with this hidden state, which is copied."""
+        self._set_state(h=h)
+
+    def forward(self, x: Array, h: Array | None = None) -> Array:
+        """Do one step, or all of a sequence.
+
+        Parameters
+        ----------
+        x : array, shape (batch, in_size) or (time, batch, in_size)
+        h : array, shape (batch, out_size), optional
+            State to begin with, instead of the link's own, which is neither used nor
+            changed.
+
+        Returns
+        -------
+        array, shape (batch, out_size) or (time, batch, out_size)
+            Hidden state of each step.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As :meth:`LSTM.forward`.
+        """
+        return self._call(x, {"h": h})[0]
+
+    def _sequence(
+        self, z: Array, W: Array, b: Array | None, **state: Array
+    ) -> tuple[Array, dict[str, Array]]:
+        hs = F.tanh_rnn(z if b is None else z + b, W, state["h"])
+        return hs, {"h": hs[-1, ...]}
+
+    def _step(self, z: Array, a: Array, **state: Array) -> dict[str, Array]:
+        return {"h": F.tanh(z + a)}
