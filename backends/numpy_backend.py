@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
+import math
 
 import numpy
 
@@ -25,6 +26,7 @@ if COMPILED:
         convolution,
         elementwise,
         embedding,
+        large_noisy_linear,
         linear,
         lstm,
         masked_convolution,
@@ -43,6 +45,7 @@ FLOAT32 = numpy.dtype(numpy.float32)  # comparing with it is faster than with th
 # Elements below which arrays may lie so close together in memory that compiled code,
 # which must allow for overlaps, sums them in another order.
 SMALLEST = 256
+LARGE_MATRIX = 2**18  # numbers of one that lies row by row, as what takes it reads it
 BLOCK = 8192  # elements of float32 that stay in the first-level cache, six arrays of it
 
 
@@ -102,6 +105,8 @@ def standard_normal(like, rng, shape):
     """Take float32, from a key of 128 bits that the generator yields."""
     if like.dtype != FLOAT32 or not COMPILED:
         return kernels.standard_normal.generic(like, rng, shape)
+    if len(shape) == 2 and math.prod(shape) >= LARGE_MATRIX:
+        return draw(rng.bit_generator, shape)
     # With the batch axis last in memory, as compiled layers read it.
     drawn = draw(rng.bit_generator, (*shape[1:], *shape[:1]))
     return numpy.moveaxis(drawn, -1, 0)
@@ -156,6 +161,8 @@ def vd_linear_forward(x, theta, log_sigma2, b, noise, threshold):
     kept = _kept_weights(theta, log_sigma2, threshold)
     if kept is not None:
         return masked_linear.forward(kept, x, b, noise)
+    if len(x) * theta.size >= large_noisy_linear.LARGE:
+        return large_noisy_linear.forward(x, theta, log_sigma2, b, noise, threshold)
     return noisy_linear.forward(x, theta, log_sigma2, b, noise, threshold)
 
 
@@ -166,10 +173,14 @@ def vd_linear_backward(gy, x, theta, log_sigma2, residual, threshold, need_x):
         return kernels.vd_linear_backward.generic(
             gy, x, theta, log_sigma2, residual, threshold, need_x
         )
+    kept = _kept_weights(theta, log_sigma2, threshold)
+    if kept is None and len(x) * theta.size >= large_noisy_linear.LARGE:
+        return large_noisy_linear.backward(
+            gy, x, theta, log_sigma2, residual, threshold, need_x
+        )
     gy = feature_major(gy)
     gb = gy.sum(axis=1)
     gvariance = gy * feature_major(residual)
-    kept = _kept_weights(theta, log_sigma2, threshold)
     if kept is None:
         gradients = noisy_linear.backward(
             gy, gvariance, x, theta, log_sigma2, threshold, need_x
