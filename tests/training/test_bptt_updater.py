@@ -12,7 +12,7 @@ import vdcore
 from vdcore import functions as F
 from vdcore import initializers, optimizers
 from vdcore import links as L
-from vdcore.arrays import array_namespace, to_numpy, untraced
+from vdcore.arrays import array_namespace, to_numpy
 from vdcore.datasets import TupleDataset
 from vdcore.iterators import ParallelSequentialIterator, SerialIterator
 from vdcore.optimizers import NonFiniteLossError
@@ -31,6 +31,8 @@ def text(size=40):
 
 class TanhRecurrence(vdcore.Chain):
     """``h' = tanh(W [x, h])``, over a sequence; its last state is kept."""
+
+    state_names = ("h",)
 
     def __init__(self, units):
         super().__init__()
@@ -51,12 +53,8 @@ class TanhRecurrence(vdcore.Chain):
         for t in range(xs.shape[0]):
             h = F.tanh(self.l(F.concat([xs[t, ...], h], axis=1)))
             steps.append(h)
-        self.h = untraced(h)
+        self.h = h
         return F.concat(steps, axis=0)
-
-    def serialize_training_state(self, serializer):
-        self.h = serializer("h", self.h)
-        super().serialize_training_state(serializer)
 
 
 class LanguageModel(L.VariationalDropoutChain):

@@ -6,34 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from vdcore.arrays import Array
+from vdcore.carried_state import CarriedState
 from vdcore.link import Link
 from vdcore.optimizers import NonFiniteLossError
 
-STATES = ("c", "h")  # cell and hidden state, as Chainer names them
 
-
-class RecurrentState:
-    """The states that the recurrent links of a model are in.
-
-    Parameters
-    ----------
-    model : Link
-        Recurrent are those of its links that have ``reset_state`` and a state ``h``.
-    """
-
-    def __init__(self, model: Link) -> None:
-        self._states = [
-            (link, name, getattr(link, name))
-            for link in recurrent_links(model)
-            for name in STATES
-            if hasattr(link, name)
-        ]
-
-    def restore(self) -> None:
-        """Put the links back into these states."""
-        for link, name, state in self._states:
-            setattr(link, name, state)
+class RecurrentState(CarriedState):
+    """The states that a model is in, and the memory that they lie in."""
 
     def take_place(self) -> None:
         """Let the states that the links are in now lie where these ones did.
@@ -48,16 +27,14 @@ class RecurrentState:
 
 
 def recurrent_links(model: Link) -> Iterator[Any]:
-    """The links of a model that have a state of their own."""
-    for link in model.links():
-        if hasattr(link, "reset_state") and hasattr(link, "h"):
-            yield link
+    """The links of a model that carry a state of their own."""
+    return (link for link in model.links() if link.state_names)
 
 
 @contextmanager
 def fresh_state(model: Link) -> Iterator[None]:
     """Let recurrent links begin anew, and put their states back afterwards."""
-    before = RecurrentState(model)
+    before = CarriedState(model)
     for link in recurrent_links(model):
         link.reset_state()
     try:
@@ -69,7 +46,7 @@ def fresh_state(model: Link) -> Iterator[None]:
 @contextmanager
 def restoring_state(model: Link) -> Iterator[None]:
     """Put states back if the loss in the ``with`` block is not finite."""
-    before = RecurrentState(model)
+    before = CarriedState(model)
     try:
         yield
     except NonFiniteLossError:
@@ -77,7 +54,7 @@ def restoring_state(model: Link) -> Iterator[None]:
         raise
 
 
-def _same_kind(old: Array | None, new: Array | None) -> bool:
+def _same_kind(old: Any, new: Any) -> bool:
     if old is None or new is None:
         return False
     return (old.shape, old.dtype) == (new.shape, new.dtype)
