@@ -12,7 +12,7 @@ import vdcore
 from vdcore import Chain, Sequential, optimizers, serializers
 from vdcore import functions as F
 from vdcore import links as L
-from vdcore.arrays import to_numpy
+from vdcore.arrays import array_namespace, to_numpy
 from vdcore.autodiff import value_and_gradients
 from vdcore.backends import numpy_backend
 from vdcore.reporter import Reporter
@@ -518,3 +518,48 @@ def test_sequential_models_nest(data):
     model = Model().to_variational_dropout()
     assert [path for path, _ in model.variational_links()] == ["/net/0", "/net/1/0"]
     assert numpy.isfinite(float(model.calc_loss(*data)))
+
+
+class Scores(L.VariationalDropoutChain):
+    """Gives what it is given as scores, through a layer that changes nothing."""
+
+    def __init__(self, flat=False):
+        super().__init__(num_examples=N, warm_up=0)
+        self.flat = flat
+        with self.init_scope():
+            self.l = L.VariationalDropoutLinear(
+                3, 3, True, numpy.eye(3, dtype="f4"), initial_log_sigma2=-100
+            )
+
+    def forward(self, x):
+        shape = (-1, 3) if self.flat else tuple(x.shape)
+        xp = array_namespace(x)
+        return xp.reshape(self.l(xp.reshape(x, (-1, 3))), shape)
+
+
+@pytest.mark.parametrize("flat", [False, True])
+@pytest.mark.parametrize("shape", [(4, 2), (1, 1), (2, 3, 2)], ids=str)
+def test_labels_of_sequences(tape_library, rng, shape, flat):
+    """Cross-entropy and accuracy over all steps and sequences."""
+    x = rng.standard_normal((*shape, 3)).astype(numpy.float32)
+    t = rng.integers(3, size=shape)
+    model = Scores(flat)
+    for parameter in model.params():
+        parameter.array = tape_library.asarray(parameter.array)
+    _, values = observed(model, tape_library.asarray(x), tape_library.asarray(t))
+    likelihoods = numpy.take_along_axis(log_softmax(x, axis=-1), t[..., None], -1)
+    assert values["class"] == pytest.approx(-likelihoods.mean(), rel=1e-3)
+    accuracy = (x.argmax(axis=-1) == t).mean()
+    assert values["accuracy"] == pytest.approx(accuracy, rel=1e-6)
+
+
+def test_labels_of_other_sequences(rng):
+    x = rng.standard_normal((4, 2, 3)).astype(numpy.float32)
+    text = r"calc_loss: scores for `t` of shape \(2, 4\) must have that shape and an "
+    text += r"axis of classes, or shape \(8, classes\), got \(4, 2, 3\)"
+    with pytest.raises(ValueError, match=text):
+        Scores().calc_loss(x, rng.integers(3, size=(2, 4)))
+    with pytest.raises(ValueError, match=r"got \(8, 3\)"):
+        Scores(flat=True).calc_loss(x, rng.integers(3, size=(2, 3)))
+    with pytest.raises(TypeError, match="calc_loss: `t` must be an array, got list"):
+        Scores().calc_loss(x, [[1]])

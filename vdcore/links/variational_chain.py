@@ -276,10 +276,10 @@ def _one_batch(y: Array, t: Array) -> tuple[Array, Array]:
         y = array_namespace(y).reshape(y, (-1, shape[-1]))
     elif len(shape) != 2 or shape[0] != math.prod(labels):
         message = (
-            f"calc_loss: scores for `t` of shape {labels} must have shape "
-            f"{(*labels, 'classes')} or {(math.prod(labels), 'classes')}, got {shape}"
+            f"calc_loss: scores for `t` of shape {labels} must have that shape and an "
+            f"axis of classes, or shape ({math.prod(labels)}, classes), got {shape}"
         )
-        raise ValueError(message.replace("'", ""))
+        raise ValueError(message)
     return y, array_namespace(t).reshape(t, (-1,))
 
 
