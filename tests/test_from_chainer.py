@@ -88,6 +88,17 @@ def test_names_that_stay_are_there():
             L.Convolution2D,
             "in_channels out_channels ksize stride pad nobias initialW initial_bias",
         ),
+        *(
+            (
+                cls,
+                "in_size out_size lateral_init upward_init bias_init forget_bias_init",
+            )
+            for cls in (L.LSTM, L.VariationalDropoutLSTM)
+        ),
+        (L.LSTM.set_state, "self c h"),
+        (L.StatefulGRU.set_state, "self h"),
+        (L.TanhRNN.set_state, "self h"),
+        (L.EmbedID, "in_size out_size initialW"),
         (
             L.VariationalDropoutChain.calc_loss,
             "self x t add_kl split_loss calc_stats",

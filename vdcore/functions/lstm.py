@@ -64,7 +64,7 @@ def lstm(
         and example, and compute gates and cell states again in the backward pass by one
         matrix product. Otherwise 6 are kept, hidden states, cell states and gates, and
         the memory of `z` is free unless something else holds it: where it does, this
-        saves 5 of 11.
+        saves 5 of 10.
 
     Returns
     -------
