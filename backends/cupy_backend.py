@@ -20,13 +20,18 @@ from vdcore.autodiff import register_array_type
 from vdcore.backends.cuda import (
     activation,
     convolution,
+    embedding,
+    gru,
     linear,
     loss,
+    lstm,
     noise,
     normalization,
     optimizers,
     penalty,
     pooling,
+    sampling,
+    tanh_rnn,
 )
 
 FLOAT32 = numpy.dtype(numpy.float32)
@@ -63,6 +68,18 @@ for _module, _names in (
         "max_pooling_forward max_pooling_backward "
         "average_pooling_forward average_pooling_backward",
     ),
+    (
+        lstm,
+        "lstm_cell_forward lstm_cell_backward lstm_forward lstm_backward "
+        "lstm_recompute",
+    ),
+    (
+        gru,
+        "gru_cell_forward gru_cell_backward gru_forward gru_backward gru_recompute",
+    ),
+    (tanh_rnn, "tanh_rnn_forward tanh_rnn_backward"),
+    (sampling, "sample_weights sample_weights_backward"),
+    (embedding, "embed_backward"),
 ):
     for _name in _names.split():
         _override(getattr(kernels, _name), getattr(_module, _name))
@@ -242,6 +259,14 @@ def watch_loss(loss, finite, updates):
     if _taken(loss):
         return optimizers.watch_loss(loss, finite, updates)
     return kernels.watch_loss.generic(loss, finite, updates)
+
+
+@kernels.embed_forward.override("cupy")
+def embed_forward(W, ids):
+    """Take float32 tables."""
+    if _taken(W) and 0 < ids.size * W.shape[1] < LIMIT:
+        return embedding.embed_forward(W, ids)
+    return kernels.embed_forward.generic(W, ids)
 
 
 def _by_channel(kernel, fused):

@@ -124,3 +124,8 @@ __device__ inline T block_sum(T x, T* parts) {
 __device__ inline float log_alpha(float theta, float log_sigma2) {
     return log_sigma2 - logf(theta * theta + EPS);
 }
+
+// `threshold` is infinite without masks, which spares the logarithm.
+__device__ inline bool masked(float theta, float log_sigma2, float threshold) {
+    return threshold < infinity() && log_alpha(theta, log_sigma2) > threshold;
+}

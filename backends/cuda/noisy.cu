@@ -22,11 +22,6 @@ struct Layout {
     }
 };
 
-// `threshold` is infinite without masks, which spares the logarithm.
-__device__ inline bool masked(float theta, float log_sigma2, float threshold) {
-    return threshold < infinity() && log_alpha(theta, log_sigma2) > threshold;
-}
-
 __device__ inline void write_weights(float* operand, unsigned i, unsigned size,
                                      const Layout& layout, const Four& weights) {
     if (layout.elements.divisor == 1) {
