@@ -471,20 +471,6 @@ def test_an_update_waits_for_no_gpu(cupy, emulation, xs, name, noise):
     assert moved.to_device == moved.to_host == moved.synchronizations == 0
 
 
-def test_a_layer_that_is_no_sequence_of_steps_is_refused_by_the_sparse_export():
-    class Net(L.VariationalDropoutChain):
-        def __init__(self):
-            super().__init__()
-            with self.init_scope():
-                self.l1 = L.VariationalDropoutLSTM(3, 4)
-
-        def forward(self, x):
-            return self.l1(x)
-
-    with pytest.raises(TypeError, match=r"link `/l1` \(VariationalDropoutLSTM\)"):
-        Net().to_cpu_sparse()
-
-
 def test_values_by_hand():
     """One unit, weights 1: tanh(1), then tanh(1 + tanh(1))."""
     link = L.TanhRNN(1, 1, upward_init=1, lateral_init=1)
