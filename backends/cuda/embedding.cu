@@ -79,7 +79,6 @@ extern "C" __global__ void merge_pieces(const Key* __restrict__ keys, unsigned c
     unsigned lower = 0;
     for (unsigned begin = 0; begin < count; begin += length) {
         unsigned first = begin, last = min(begin + length, count);
-        if (first <= i && i < last) first = last = i;
         while (first < last) {
             const unsigned middle = (first + last) / 2;
             if (keys[middle] < key)

@@ -103,6 +103,14 @@ def test_an_id_out_of_range_makes_nan_and_no_gradient(cupy_library, rng, dtype):
     assert gW.sum(axis=1).tolist() == [6, *[0] * (ROWS - 2), 6]
 
 
+def test_an_id_of_more_than_32_bits_is_out_of_range(cupy_library, rng):
+    W, ids = drawn(rng, ROWS, 6), numpy.asarray([2**32 + 3, 1 - 2**32])
+    W, ids = (cupy_library.asarray(x) for x in (W, ids))
+    y = kernels.embed_forward(W, ids)
+    assert numpy.isnan(to_numpy(y)).all()
+    assert not to_numpy(kernels.embed_backward(y, ids, W)).any()
+
+
 def test_other_dtypes_go_to_the_definition(cupy_library, rng):
     W, ids = rng.standard_normal((ROWS, 3)), rng.integers(0, ROWS, 5)
     on_device = [cupy_library.asarray(x) for x in (W, ids)]
