@@ -40,6 +40,7 @@ if COMPILED:
     from vdcore.backends.cpu.masked_linear import kept_weights
     from vdcore.backends.cpu.normal import draw
     from vdcore.backends.cpu.team import team
+    from vdcore.backends.cpu.transposition import contiguous
 
 FLOAT32 = numpy.dtype(numpy.float32)  # comparing with it is faster than with the class
 # Elements below which arrays may lie so close together in memory that compiled code,
@@ -283,11 +284,18 @@ def softmax_cross_entropy(logits, t):
     """Take float32."""
     if not COMPILED or logits.dtype != FLOAT32:
         return kernels.softmax_cross_entropy.generic(logits, t)
-    logits = numpy.ascontiguousarray(logits)
+    logits = contiguous(logits)
     gradient, losses = empty_like(logits), numpy.empty(len(logits))
     parts = min(len(logits), -(-logits.size // PIECE))
     elementwise.softmax_cross_entropy(team(parts), parts, logits, t, gradient, losses)
     return numpy.float32(losses.mean()), gradient
+
+
+@kernels.accuracy.override("numpy")
+def accuracy(scores, t):
+    """Any dtype, row by row."""
+    scores = contiguous(scores) if COMPILED else scores
+    return kernels.accuracy.generic(scores, t)
 
 
 @kernels.add_each.override("numpy")

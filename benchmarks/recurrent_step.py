@@ -17,7 +17,7 @@ from _measure import interleave, markdown_table, parse_arguments, report
 EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "ptb" / "net.py"
 WORDS, UNITS, BATCH, STEPS = 10_000, 650, 20, 35
 NUM_EXAMPLES = 929_589  # words of the training text
-ROUNDS = 7
+ROUNDS = 5
 
 
 def main() -> None:
