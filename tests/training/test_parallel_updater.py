@@ -18,7 +18,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 import vdcore
 from vdcore import functions as F
 from vdcore import links as L
-from vdcore.arrays import asarray_like, to_numpy, untraced
+from vdcore.arrays import array_namespace, asarray_like, to_numpy, untraced
 from vdcore.datasets import RandomCropFlip, TupleDataset, scatter_dataset
 from vdcore.iterators import SerialIterator
 from vdcore.optimizers import Adam, GradientClipping, MomentumSGD, NonFiniteLossError
@@ -27,6 +27,7 @@ from vdcore.serialization import DictionarySerializer
 from vdcore.serializers import FileFormatError, load_npz, read_npz
 from vdcore.testing import stand_in_namespace
 from vdcore.training import (
+    Communicator,
     ParallelUpdater,
     StandardUpdater,
     Trainer,
@@ -708,6 +709,37 @@ def test_the_script_of_the_page(mpiexec, tmp_path):
 def test_one_process_is_a_standard_updater(mpiexec):
     result = mpiexec(None, "-c", ALONE, __file__)
     assert result.returncode == 0, result.stderr
+
+
+class TwoAlike(Communicator):
+    """Two ranks of which the other one does what this one does."""
+
+    rank, size, intra_rank = 0, 2, 0
+
+    def allgather_obj(self, obj):
+        return [obj, obj]
+
+    def allreduce(self, x):
+        return x + x
+
+    def bcast(self, x, root=0):
+        return x
+
+
+def test_making_the_parameters_runs_no_step_of_a_recurrent_layer():
+    rnn = L.TanhRNN(None, 4)
+    data = TupleDataset(numpy.ones((4, 3), "f4"))
+    updater = ParallelUpdater(
+        SerialIterator(data, 4),
+        MomentumSGD(0.0).setup(rnn),
+        TwoAlike(),
+        loss_func=lambda x: array_namespace(x).sum(rnn(x)),
+    )
+    updater.update()
+    h = rnn.h
+    rnn.reset_state()
+    rnn(numpy.ones((4, 3), "f4"))
+    assert_allclose(h, rnn.h, rtol=1e-6)
 
 
 def test_communicators_that_cannot_be_had(monkeypatch):

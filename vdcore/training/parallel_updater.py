@@ -23,7 +23,7 @@ from vdcore.training.communicator import (
 from vdcore.training.convert import batch_length, concat_examples
 from vdcore.training.diagnosis import locate_non_finite
 from vdcore.training.rank_streams import RankStreams, generator_of_rank
-from vdcore.training.recurrent_state import restoring_state
+from vdcore.training.recurrent_state import fresh_state, restoring_state
 from vdcore.training.statistics import restoring_statistics
 from vdcore.training.updater import StandardUpdater, as_arguments
 
@@ -119,7 +119,7 @@ class ParallelUpdater(StandardUpdater):
         target = self._target("main")
         lossfun = self.loss_func or target
         if not self._is_broadcast:
-            with using_config("train", False):
+            with using_config("train", False), fresh_state(target):
                 lossfun(*args, **kwargs)  # which makes the parameters
             self._broadcast()
         may_skip = self.non_finite == "skip"
