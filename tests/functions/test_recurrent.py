@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import tracemalloc
+import weakref
+
 import numpy
 import pytest
 
 from vdcore import functions as F
 from vdcore import kernels
-from vdcore.arrays import array_namespace, to_numpy
+from vdcore.arrays import array_namespace, to_numpy, untraced
 from vdcore.autodiff import value_and_gradients
 from vdcore.testing import check_gradients
 
@@ -207,6 +210,34 @@ def test_a_cell_is_a_sequence_of_one_step(tape_library, rng, name):
     arrays = [z, others[-1]]
     assert_close(step(*arrays), to_numpy(sequence(*arrays)), 1e-12)
     check_gradients(step, arrays)
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("name", ["lstm", "gru"])
+def test_what_is_kept_between_the_passes(numpy_library, rng, name, recompute):
+    """As documented, in numbers a step, unit and example."""
+    z, *others = draw(rng, name, (40, 20, 30))
+    numbers = []
+
+    def scalar(x):
+        xp = array_namespace(x)
+        before = tracemalloc.get_traced_memory()[0]
+        z = x * 2.0
+        result = getattr(F, name)(z, *others, recompute=recompute)
+        alive = weakref.ref(untraced(z))
+        del z
+        assert (alive() is not None) is recompute
+        numbers.append((tracemalloc.get_traced_memory()[0] - before) / 8)
+        return xp.sum(result[0] if name == "lstm" else result)
+
+    value_and_gradients(scalar, [z])  # compiles
+    tracemalloc.start()
+    try:
+        value_and_gradients(scalar, [z])
+    finally:
+        tracemalloc.stop()
+    expected = {"lstm": (6, 5), "gru": (5, 4)}[name][recompute]
+    assert numbers[-1] / (40 * 20 * 30) == pytest.approx(expected, abs=0.2)
 
 
 def test_a_step_by_hand(library):

@@ -138,6 +138,20 @@ def test_testing_uses_the_kept_means_without_noise(rng, xs, plain_kind, noise, m
 
 
 @pytest.mark.parametrize("noise", RULES)
+def test_weights_are_masked_once_a_sequence(rng, xs, plain_kind, noise, monkeypatch):
+    """In evaluation, where steps share them under either rule."""
+    link = variational_of(plain_kind, rng, noise=noise)
+    masked = []
+    whole = L.VariationalLink.masked_W
+    monkeypatch.setattr(
+        L.VariationalLink, "masked_W", lambda self: masked.append(self) or whole(self)
+    )
+    with vdcore.using_config("train", False):
+        link(xs)
+    assert masked == [link.upward, link.lateral]
+
+
+@pytest.mark.parametrize("noise", RULES)
 def test_every_library(library, rng, xs, plain_kind, noise):
     link = variational_of(plain_kind, rng, noise=noise)
     with vdcore.using_config("train", False):
