@@ -9,7 +9,7 @@ import numpy
 from vdcore import Chain, Parameter, initializers
 from vdcore import functions as F
 from vdcore import links as L
-from vdcore.arrays import array_namespace
+from vdcore.arrays import array_namespace, untraced
 
 
 class RNNForLM(Chain):
@@ -114,9 +114,9 @@ class OneHotLSTM(Chain):
         """Hidden states, shape (length, batch, n_units), of words (length, batch)."""
         z = self.embed(x) + self.b.array
         if self.h is None:
-            xp = array_namespace(x)
-            zeros = xp.zeros((x.shape[1], self.n_units), dtype=xp.float32)
-            self.c = self.h = zeros
+            shape = (x.shape[1], self.n_units)
+            dtype = untraced(self.b.array).dtype
+            self.c = self.h = array_namespace(x).zeros(shape, dtype=dtype)
         lateral = self.lateral
         is_variational = isinstance(lateral, L.VariationalLink)
         W = lateral.sample_W() if is_variational else lateral.W.array

@@ -15,8 +15,12 @@ from numpy.testing import assert_array_equal
 import vdcore
 from vdcore import datasets, initializers
 from vdcore import links as L
+from vdcore.arrays import to_numpy
 from vdcore.iterators import ParallelSequentialIterator
 from vdcore.serializers import FileFormatError
+from vdcore.training import BPTTUpdater
+
+from ..conftest import make_library
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SMALL = ("-b", 4, "-l", 10, "-u", 16)
@@ -324,6 +328,34 @@ def test_words_of_a_window_share_their_noise(scripts):
     assert_array_equal(hidden[:, 0], hidden[:, 1])
     model.reset_state()
     assert (model.l1(words) != hidden).any()  # another draw
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dense", [False, True], ids=["", "dense"])
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_graph_changes_no_number(scripts, monkeypatch, recipe, dense):
+    cupy = make_library("cupy").xp
+    options = ("--recipe", recipe, "-u", 8, *["--dense"] * dense)
+    args = parsed(scripts, monkeypatch, *options)
+    words = numpy.random.default_rng(0).integers(0, 12, 300).astype("i4")
+    parameters = []
+    for graph in (False, True):
+        vdcore.seed(0)
+        model = scripts["train_ptb"].build_model(args, 12, 300)
+        loss = scripts["train_ptb"].plain_loss(model) if dense else model.calc_loss
+        model.to_device(0)
+        updater = BPTTUpdater(
+            ParallelSequentialIterator(cupy.asarray(words), 3, length=5),
+            scripts["train_ptb"].build_optimizer(args, model),
+            device=0,
+            loss_func=loss,
+            graph=graph,
+        )
+        for _ in range(6):
+            updater.update()
+        parameters.append([to_numpy(p.array) for p in model.params()])
+    for eager, repeated in zip(*parameters, strict=True):
+        assert_array_equal(eager, repeated)
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
