@@ -9,19 +9,24 @@ saved, and loaded where nothing of vdcore's training is installed::
     model = sparse_backend.load("model_sparse.npz")
     y = model.predict(x)
 
-With numba installed layers are compiled: all affine ones run in one call.
+A model of sequences, such as a language model, becomes a
+:class:`SparseRecurrentModel`. With numba installed layers are compiled: all affine ones
+run in one call, and so does a step of a sequence.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vdcore.backends.sparse.file import load_layers
 from vdcore.backends.sparse.images import Convolution, Flatten, Pooling
-from vdcore.backends.sparse.layer import Activation, Layer
+from vdcore.backends.sparse.layer import Activation, Layer, Stage
 from vdcore.backends.sparse.model import SparseModel
+from vdcore.backends.sparse.recurrent import SparseRecurrentModel
+from vdcore.backends.sparse.recurrent_layers import Embedding, Recurrent
+from vdcore.backends.sparse.sequence import is_recurrent
 
 if TYPE_CHECKING:
     from vdcore.link import Link
@@ -30,10 +35,13 @@ if TYPE_CHECKING:
 __all__ = [
     "Activation",
     "Convolution",
+    "Embedding",
     "Flatten",
     "Layer",
     "Pooling",
+    "Recurrent",
     "SparseModel",
+    "SparseRecurrentModel",
     "load",
     "to_cpu_sparse",
 ]
@@ -45,14 +53,19 @@ def load(
     batch_size: int = 16,
     threads: int | None = None,
     formats: str | Sequence[str] | None = None,
-) -> SparseModel:
-    """Read a model that :meth:`SparseModel.save` wrote. Needs NumPy and SciPy only.
+) -> SparseModel | SparseRecurrentModel:
+    """Read a model that a sparse model's ``save`` wrote. Needs NumPy and SciPy only.
 
     Parameters
     ----------
     path : path
     batch_size, threads, formats
-        See :class:`SparseModel`.
+        See :class:`SparseModel`. A model of sequences has no `batch_size`.
+
+    Returns
+    -------
+    SparseModel, or SparseRecurrentModel
+        As what was saved.
 
     Raises
     ------
@@ -63,9 +76,8 @@ def load(
     FileFormatError
         A ValueError, if the file is not a sparse model, or damaged.
     """
-    return SparseModel(
-        *load_layers(path), batch_size=batch_size, threads=threads, formats=formats
-    )
+    layers, in_shape = load_layers(path)
+    return _model(layers, in_shape, batch_size, threads, formats)
 
 
 def to_cpu_sparse(
@@ -75,7 +87,7 @@ def to_cpu_sparse(
     batch_size: int = 16,
     threads: int | None = None,
     formats: str | Sequence[str] | None = None,
-) -> SparseModel:
+) -> SparseModel | SparseRecurrentModel:
     """A sparse model that answers as `model` does in evaluation.
 
     Variational layers keep the mean weights whose log alpha is at most the layer's
@@ -88,13 +100,20 @@ def to_cpu_sparse(
     model : Link
         Its forward may run linear and convolution layers, in nested chains too, with
         batch normalisation, pooling, dropout, relu, tanh, sigmoid, softmax (at the end)
-        and flatten between them, one after the other.
+        and flatten between them, one after the other. Or a network of sequences: an
+        embedding (or none), recurrent layers, linear ones after ``functions.rows``.
     in_shape : tuple of int, optional
         Shape of one input example, such as (1, 28, 28). For models of images, and for a
         forward that asks for its input's shape.
     batch_size, threads, formats
         See :class:`SparseModel`. With ``formats="dense"`` it is the smaller dense
-        network that is left without pruned channels and units.
+        network that is left without pruned channels and units. A model of sequences has
+        no `batch_size`.
+
+    Returns
+    -------
+    SparseModel
+        Or SparseRecurrentModel, of a model with an embedding or a recurrent layer.
 
     Raises
     ------
@@ -108,6 +127,18 @@ def to_cpu_sparse(
     from vdcore.backends.sparse.export import layers_of
 
     layers, in_shape = layers_of(model, in_shape)
+    return _model(layers, in_shape, batch_size, threads, formats)
+
+
+def _model(
+    layers: Sequence[Stage],
+    in_shape: Shape,
+    batch_size: int,
+    threads: int | None,
+    formats: Any,
+) -> SparseModel | SparseRecurrentModel:
+    if is_recurrent(layers):
+        return SparseRecurrentModel(layers, threads=threads, formats=formats)
     return SparseModel(
         layers, in_shape, batch_size=batch_size, threads=threads, formats=formats
     )

@@ -195,7 +195,8 @@ def test_unknown_link_is_named_by_path_and_class():
         "to_cpu_sparse: link `/1/0` (Scale) is no link that a sparse model can run; "
         "it can run Linear. A sparse model is a sequence of linear and convolution "
         "layers with batch normalisation, pooling, dropout, relu, tanh, sigmoid, "
-        "softmax or flatten between them"
+        "softmax or flatten between them; or of an embedding, recurrent and linear "
+        "layers"
     )
 
 

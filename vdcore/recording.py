@@ -62,7 +62,9 @@ def record(
     Returns
     -------
     list of Step
-        Links of other classes are not steps: what they run is.
+        Links of other classes are not steps: what they run is. A link whose forward
+        computes in a way of its own, but the same as other links one after the other,
+        may have a method ``as_links()`` that returns those.
 
     Raises
     ------
@@ -180,8 +182,16 @@ class _Recording:
         self.leaves = leaves
         self.paths = {id(link): path for path, link in model.namedlinks()}
         self.running = [model]
+        self.kept: list[Link] = []  # or another link could get the id of one of these
 
     def call(self, link: Link, args: tuple[Any, ...]) -> Any:
+        if hasattr(link, "as_links") and len(args) == 1:
+            (x,) = args
+            for equivalent in link.as_links():
+                self.paths.setdefault(id(equivalent), self.paths.get(id(link), "/"))
+                self.kept.append(equivalent)
+                x = self.call(equivalent, (x,))
+            return x
         shape_of_output = next(
             (
                 rule
@@ -222,6 +232,7 @@ class _Recording:
             f"to_cpu_sparse: link `{self.paths.get(id(link), '?')}` "
             f"({type(link).__name__}) {what}. A sparse model is a sequence of linear "
             "and convolution layers with batch normalisation, pooling, dropout, relu, "
-            "tanh, sigmoid, softmax or flatten between them"
+            "tanh, sigmoid, softmax or flatten between them; or of an embedding, "
+            "recurrent and linear layers"
         )
         raise TypeError(message)

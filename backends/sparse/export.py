@@ -13,21 +13,28 @@ from scipy.sparse import csr_array
 from vdcore.arrays import to_numpy
 from vdcore.backends.sparse.images import Convolution, Flatten, Pooling
 from vdcore.backends.sparse.layer import Activation, Layer, Stage, WeightedStage, pruned
-from vdcore.backends.sparse.sequence import input_shape
+from vdcore.backends.sparse.recurrent_layers import Embedding, Recurrent
+from vdcore.backends.sparse.sequence import input_shape, is_recurrent
 from vdcore.links import (
+    LSTM,
     BatchNormalization,
     Convolution2D,
+    EmbedID,
     Linear,
+    StatefulGRU,
+    TanhRNN,
     VariationalDropoutConvolution2D,
+    VariationalDropoutEmbedID,
     VariationalDropoutLinear,
     VariationalLink,
 )
-from vdcore.recording import record
+from vdcore.links.recurrent import RecurrentLink
+from vdcore.recording import Step, record
 from vdcore.windows import Window
 
 if TYPE_CHECKING:
     from vdcore.link import Link
-    from vdcore.recording import Shape, Step
+    from vdcore.recording import Shape
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,10 @@ class _Draft:
 
     layer: Any
     keep: numpy.ndarray
+
+    def of(self, kind: Any) -> _Draft:
+        """The same weights without biases, as a layer of another kind."""
+        return replace(self, layer=kind(self.layer.name, self.layer.W))
 
 
 @dataclass(frozen=True)
@@ -65,13 +76,27 @@ def layers_of(
         Store all weights, those left out as 0.
     """
     drafts: list[Any] = []
-    for step in record(model, _LEAVES, in_shape):
+    steps = record(model, _LEAVES, in_shape)
+    for step in steps:
         if step.link is None:
             _append_function(drafts, step)
         elif isinstance(step.link, BatchNormalization):
             _append_scaling(drafts, _scaling(step))
+        elif isinstance(step.link, EmbedID):
+            draft = _draft(step, masked).of(Embedding)
+            drafts.append(_stored(draft, dense))
+        elif isinstance(step.link, RecurrentLink):
+            drafts.append(_recurrent(step, masked, dense))
         else:
             _append_weights(drafts, _draft(step, masked))
+    if is_recurrent(drafts):
+        in_shape = None  # that of a sequence was for the forward
+    elif any(step.name == "rows" for step in steps):
+        message = (
+            "to_cpu_sparse: the model uses `rows`, which joins steps and examples, but "
+            "has no embedding and no recurrent layer; to flatten examples use `flatten`"
+        )
+        raise TypeError(message)
     layers: list[Stage] = []
     shape = in_shape
     for draft in drafts:
@@ -83,7 +108,8 @@ def layers_of(
         if shape is None:
             shape = input_shape(layers)
         shape = None if shape is None else draft.out_shape(shape)
-    return layers, input_shape(layers) or in_shape
+    known = input_shape(layers)
+    return layers, in_shape if known is None else known
 
 
 def _linear_shape(link: Any, shape: Shape) -> Shape:
@@ -128,13 +154,35 @@ def _scaling_shape(link: Any, shape: Shape) -> Shape:
     return shape
 
 
+def _embedding_shape(link: Any, shape: Shape) -> Shape:
+    """Of a sequence of integers, unless the shape of a step was given."""
+    return (*((1,) if shape is None else shape), link.out_size)
+
+
+def _recurrent_shape(link: Any, shape: Shape) -> Shape:
+    if shape is not None and link.in_size not in (None, *shape[-1:]):
+        message = (
+            f"to_cpu_sparse: link `{link.name}` takes {link.in_size} numbers a step, "
+            f"got shape {shape}"
+        )
+        raise ValueError(message)
+    return (*((1,) if shape is None else shape[:-1]), link.out_size)
+
+
 _LEAVES: Mapping[Any, Any] = {
     Linear: _linear_shape,
     VariationalDropoutLinear: _linear_shape,
     Convolution2D: _convolution_shape,
     VariationalDropoutConvolution2D: _convolution_shape,
     BatchNormalization: _scaling_shape,
+    EmbedID: _embedding_shape,
+    VariationalDropoutEmbedID: _embedding_shape,
+    LSTM: _recurrent_shape,
+    StatefulGRU: _recurrent_shape,
+    TanhRNN: _recurrent_shape,
 }
+
+_CELLS = {LSTM: "lstm", StatefulGRU: "gru", TanhRNN: "tanh"}
 
 
 def _append_function(drafts: list[Any], step: Step) -> None:
@@ -142,6 +190,8 @@ def _append_function(drafts: list[Any], step: Step) -> None:
         drafts.append(Pooling(step.name, _POOLINGS[step.name], **step.options))
     elif step.name == "flatten":
         drafts.append(Flatten(step.name))
+    elif step.name == "rows":
+        pass  # a sparse model keeps the axes of steps and examples apart
     else:
         last = drafts[-1] if drafts else None
         if step.name == "softmax" and not isinstance(getattr(last, "layer", 0), Layer):
@@ -208,6 +258,18 @@ def _draft(step: Step, masked: bool) -> _Draft:
         return _Draft(Layer(name, W, b), keep)
     geometry: dict[str, Any] = {"window": link.window, "groups": link.groups}
     return _Draft(Convolution(name, W, b, **geometry), keep)
+
+
+def _recurrent(step: Step, masked: bool, dense: bool) -> Recurrent:
+    link: Any = step.link
+    name = _name(step)
+    _check_initialized(name, link.upward.W.is_initialized)
+    maps = [
+        _stored(_draft(Step(child, f"{name}/{child}", link[child]), masked), dense)
+        for child in ("upward", "lateral")
+    ]
+    (cell,) = (cell for cls, cell in _CELLS.items() if isinstance(link, cls))
+    return Recurrent(name, cell, *maps)
 
 
 def _scaling(step: Step) -> _Scaling:

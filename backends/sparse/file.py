@@ -1,8 +1,8 @@
 """The file of a sparse model: one ``.npz`` of plain arrays and a JSON header.
 
 The header lists the layers, each with its kind and what it has besides arrays; the
-array `W` of layer 3 is the entry ``3/W``. Version 1, which is still read, had affine
-layers only.
+array `W` of layer 3 is the entry ``3/W``. Older versions are still read: version 2 had
+no layers of sequences, version 1 affine layers only.
 """
 
 from __future__ import annotations
@@ -25,18 +25,22 @@ from vdcore.backends.sparse.layer import (
     Stage,
     WeightedStage,
 )
+from vdcore.backends.sparse.recurrent_layers import GATES, Embedding, Recurrent
 from vdcore.backends.sparse.sequence import check_order, input_shape, shapes
 from vdcore.files import FileFormatError, open_atomically, read_arrays
 from vdcore.windows import Window, window
 
 FORMAT = "vdcore sparse model"
-VERSION = 2
+VERSION = 3
+MAPS = ("upward", "lateral")  # of a recurrent layer
 KINDS: dict[str, type[Stage]] = {
     "affine": Layer,
     "convolution": Convolution,
     "pooling": Pooling,
     "activation": Activation,
     "flatten": Flatten,
+    "embedding": Embedding,
+    "recurrent": Recurrent,
 }
 
 
@@ -96,11 +100,9 @@ def load_layers(path: str | os.PathLike[str]) -> tuple[list[Stage], Shape]:
             for number, description in enumerate(header["layers"])
         ]
         _expect(not entries, "the entries are those of the header", sorted(entries))
-        in_shape = (
-            input_shape(layers) or ()
-            if version == 1
-            else _sizes("an in_shape", header["in_shape"], least=1)
-        )
+        in_shape = input_shape(layers)  # as the weights say; of images nothing does
+        if version > 1 and in_shape != ():
+            in_shape = _sizes("an in_shape", header["in_shape"], least=1)
         check_order(layers)
         shapes(layers, in_shape)
     except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as error:
@@ -112,6 +114,9 @@ def _description(layer: Stage) -> dict[str, Any]:
     """What the header says of a layer."""
     (kind,) = (kind for kind, cls in KINDS.items() if type(layer) is cls)
     said: dict[str, Any] = {"kind": kind, "name": layer.name}
+    if isinstance(layer, Recurrent):
+        maps = {key: _description(getattr(layer, key)) for key in MAPS}
+        return said | {"cell": layer.cell, "maps": maps}
     if isinstance(layer, WeightedStage):
         said |= {"shape": list(layer.W.shape), "arrays": sorted(layer.arrays())}
     if isinstance(layer, WeightedStage | Activation):
@@ -126,8 +131,9 @@ def _description(layer: Stage) -> dict[str, Any]:
 
 
 def _layer(
-    number: int, said: dict[str, Any], entries: dict[str, numpy.ndarray]
-) -> Stage:
+    place: int | str, said: dict[str, Any], entries: dict[str, numpy.ndarray]
+) -> Any:
+    """The layer that a header describes, of the entries at a place."""
     name, kind = said["name"], said.get("kind", "affine")
     where = f"layer {name!r}:"
     _expect(isinstance(name, str), f"{where} a name", name)
@@ -141,11 +147,18 @@ def _layer(
         _expect(known, f"{where} a cover_all that it can have", cover_all)
         _expect(moved.dilate == (1, 1), f"{where} no dilation", moved.dilate)
         return Pooling(name, pooling, moved, cover_all)
+    if kind == "recurrent":
+        cell, maps = said["cell"], said["maps"]
+        _expect(cell in GATES, f"{where} a known cell", cell)
+        upward, lateral = (_layer(f"{place}/{m}", maps[m], entries) for m in MAPS)
+        affine = isinstance(upward, Layer) and isinstance(lateral, Layer)
+        _expect(affine, f"{where} affine maps", maps)
+        return Recurrent(name, cell, upward, lateral)
     activation = said["activation"]
     _expect(activation in ACTIVATIONS, f"{where} a known activation", activation)
     if kind == "activation":
         return Activation(name, activation)
-    arrays = {key: entries.pop(f"{number}/{key}") for key in said["arrays"]}
+    arrays = {key: entries.pop(f"{place}/{key}") for key in said["arrays"]}
     shape = _sizes(f"{where} a shape", said["shape"], length=2)
     b = arrays.pop("b", None)
     if b is not None:
@@ -153,6 +166,9 @@ def _layer(
         sizes = (shape[0], *b.shape[1:]) if maps else shape[:1]
         _check_array(f"{where} b", b, ("float32",), sizes)
     W = _weights(where, arrays, shape)
+    if kind == "embedding":
+        _expect(b is None and activation == "identity", f"{where} vectors alone", said)
+        return Embedding(name, W)
     if kind == "affine":
         return Layer(name, W, b, activation)
     moved, groups = _window(said), said["groups"]

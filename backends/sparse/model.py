@@ -13,11 +13,16 @@ import numpy
 
 from vdcore.backends.cpu.threads import thread_count
 from vdcore.backends.sparse.file import save_layers
-from vdcore.backends.sparse.images import Convolution
 from vdcore.backends.sparse.layer import Shape, Stage, WeightedStage, pruned
 from vdcore.backends.sparse.runtime import network
-from vdcore.backends.sparse.sequence import check_order, input_shape, shapes
+from vdcore.backends.sparse.sequence import (
+    check_order,
+    check_stateless,
+    input_shape,
+    shapes,
+)
 from vdcore.backends.sparse.shrink import architecture, shrink
+from vdcore.backends.sparse.table import weights_table
 
 
 class SparseModel:
@@ -77,6 +82,7 @@ class SparseModel:
                 )
                 raise ValueError(message)
         self.layers = tuple(layers)
+        check_stateless("SparseModel", self.layers)
         check_order(self.layers)
         in_shape = input_shape(self.layers) if in_shape is None else tuple(in_shape)
         if in_shape is None:
@@ -158,36 +164,15 @@ class SparseModel:
         line tells the :attr:`architecture`.
         """
         rows = [
-            (
-                layer.name,
-                "csr" if layer.is_sparse else "dense",
-                form,
-                _shape(layer),
-                _shape(left),
-                *_counts(layer.kept, layer.size, layer.nbytes),
-            )
+            (layer, left, form)
             for layer, left, form in zip(
                 self.layers, self.shrunk, self.formats, strict=True
             )
             if isinstance(layer, WeightedStage)
         ]
-        kept = sum(layer.kept for layer in self.layers)
-        total = sum(layer.size for layer in self.layers)
-        rows.append(("total", "", "", "", "", *_counts(kept, total, self.nbytes)))
-        head = (
-            *("layer", "stored", "computed", "shape", "left"),
-            *("weights", "zeros %", "bytes"),
-        )
-        widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-        lines = [
-            "  ".join(
-                cell.ljust(width) if k < 3 else cell.rjust(width)
-                for k, (cell, width) in enumerate(zip(row, widths, strict=True))
-            )
-            for row in (head, *rows)
-        ]
+        table = weights_table(rows, self.layers)
         whole, left = self.architecture
-        return "\n".join([*lines, f"architecture {whole}, left {left}"])
+        return f"{table}\narchitecture {whole}, left {left}"
 
     @property
     def architecture(self) -> tuple[str, str]:
@@ -231,18 +216,6 @@ class SparseModel:
         if len(self.in_shape) > 1:  # other axes might be in another order
             return shape[1:] in (self.in_shape, (self.in_size,))
         return len(shape) > 1 and math.prod(shape[1:]) == self.in_size
-
-
-def _shape(layer: Any) -> str:
-    """Output by input units, or output by input channels by rows by columns."""
-    sizes = layer.W.shape
-    if isinstance(layer, Convolution):
-        sizes = (sizes[0], layer.in_channels // layer.groups, *layer.window.size)
-    return "x".join(map(str, sizes))
-
-
-def _counts(kept: int, total: int, nbytes: int) -> tuple[str, str, str]:
-    return f"{kept:,} / {total:,}", f"{100 * (1 - kept / total):.2f}", f"{nbytes:,}"
 
 
 def _refuse_array(x: Any) -> NoReturn:

@@ -18,7 +18,7 @@ from vdcore.backends.sparse.layer import (
     WeightedStage,
     activate,
 )
-from vdcore.backends.sparse.sequence import check_order, shapes
+from vdcore.backends.sparse.sequence import check_order, check_stateless, shapes
 from vdcore.backends.sparse.windows import Unfolding, pool
 
 Network = Callable[[numpy.ndarray], numpy.ndarray]  # what executors make
@@ -32,6 +32,7 @@ def dense_network(
     layers: Sequence[Stage], in_shape: Shape | None
 ) -> tuple[Network, Shape]:
     """Layers with all their weights, and the shape of one example after them."""
+    check_stateless("DenseModel", layers)
     if in_shape is None:
         message = (
             "DenseModel: `in_shape` must be given for models of images, got None; pass "

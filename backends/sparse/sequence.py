@@ -2,19 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from vdcore.backends.sparse.layer import Activation, Layer, Shape, Stage, WeightedStage
+from vdcore.backends.sparse.recurrent_layers import Embedding, Recurrent
 
 
 def input_shape(layers: Sequence[Stage]) -> Shape | None:
-    """Shape of one example, if the layers say it: if an affine one comes first."""
+    """Shape of one example, if the layers say it: if none of images comes first."""
     for layer in layers:
+        if isinstance(layer, Embedding):
+            return ()
+        if isinstance(layer, Recurrent):
+            layer = layer.upward
         if isinstance(layer, Layer):
             return (layer.W.shape[1],)
         if not isinstance(layer, Activation):
             break
     return None
+
+
+def is_recurrent(layers: Iterable[object]) -> bool:
+    """Whether layers are those of a model of sequences."""
+    return any(isinstance(layer, Embedding | Recurrent) for layer in layers)
+
+
+def check_stateless(operation: str, layers: Iterable[Stage]) -> None:
+    """Raise TypeError if layers are those of a model of sequences."""
+    if is_recurrent(layers):
+        message = (
+            f"{operation}: `layers` must treat each example by itself, got some with a "
+            "state, or an embedding; a SparseRecurrentModel runs them"
+        )
+        raise TypeError(message)
 
 
 def shapes(layers: Sequence[Stage], in_shape: Shape) -> list[Shape]:
@@ -39,7 +59,7 @@ def check_order(layers: Sequence[Stage]) -> None:
     ValueError
         If none has weights, or a softmax is not at the end.
     """
-    if not any(isinstance(layer, WeightedStage) for layer in layers):
+    if not any(isinstance(layer, WeightedStage | Recurrent) for layer in layers):
         message = (
             f"expected that there is a layer with weights; got {len(layers)} others"
         )

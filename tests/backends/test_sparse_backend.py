@@ -684,7 +684,7 @@ def test_damaged_indices_are_named(saved):
     ("header", "text"),
     [
         (lambda h: h.update(format="something"), "is of the format 'something'"),
-        (lambda h: h.update(version=3), "version 3, and this vdcore reads 1 to 2"),
+        (lambda h: h.update(version=4), "version 4, and this vdcore reads 1 to 3"),
         (lambda h: h.pop("layers"), "is damaged"),
         (lambda h: h.update(layers=3), "is damaged"),
         (lambda h: h["layers"][0].update(activation="gelu"), "a known activation"),

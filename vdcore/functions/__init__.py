@@ -15,6 +15,7 @@ from vdcore.functions.normalization import (
     fixed_batch_normalization,
 )
 from vdcore.functions.pooling import average_pooling_2d, max_pooling_2d
+from vdcore.functions.rows import rows
 from vdcore.functions.sample_weights import sample_weights
 from vdcore.functions.tanh_rnn import tanh_rnn
 from vdcore.functions.variational import sparse_vd_kl, vd_linear
@@ -37,6 +38,7 @@ __all__ = [
     "max_pooling_2d",
     "pad",
     "relu",
+    "rows",
     "sample_weights",
     "sigmoid",
     "softmax",

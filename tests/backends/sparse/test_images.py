@@ -789,7 +789,7 @@ def rewrite(path, changes, header=None):
         (lambda h: h.update(in_shape=[2, 9, -9]), "an in_shape of positive integers"),
         (lambda h: h.update(in_shape=[3, 9, 9]), "`0` to follow images of 2 channels"),
         (lambda h: h.update(in_shape=[2, 1, 1]), "is damaged"),
-        (lambda h: h["layers"][1].update(kind="recurrent"), "a known kind"),
+        (lambda h: h["layers"][1].update(kind="attention"), "a known kind"),
         (lambda h: h["layers"][1].pop("window"), "is damaged"),
         (lambda h: h["layers"][1].update(window=[[3, 3], [1, 1]]), "is damaged"),
         (

@@ -1,0 +1,222 @@
+"""The compiled steps of a sparse recurrent network: all its layers in one call.
+
+One example goes through all layers of a step before the next one starts: its numbers
+stay in the first-level cache, and the weights, which do not, are read once a step.
+"""
+
+from __future__ import annotations
+
+import numpy
+from numba import types
+
+from vdcore.backends.cpu.jit import jit
+from vdcore.backends.cpu.team import parallel_for
+from vdcore.backends.cpu.vector_math import sigmoid, tanh
+from vdcore.backends.sparse.kernels import SOFTMAX, activate, softmax
+from vdcore.backends.sparse.recurrent_layers import CELLS
+
+# mypy: ignore-errors
+# Numba gives these functions their types.
+
+f = numpy.float32
+u = numpy.uint64  # an index that might be negative costs a test each time
+
+# Kinds of a step, after those of recurrent ones.
+LSTM, GRU, TANH = range(len(CELLS))
+EMBEDDING, AFFINE, ACTIVATION = range(len(CELLS), len(CELLS) + 3)
+# How a matrix is stored: its kept weights by rows or by columns, or all by rows.
+ROWS, COLUMNS, DENSE = range(3)
+
+
+@jit()
+def cell(kind, z, a, h, c):
+    """Make the new state of one example, in place.
+
+    Parameters
+    ----------
+    kind : int
+        LSTM, GRU or TANH.
+    z, a : array, shape (gates * units,)
+        What input and hidden state add to the gates, biases included.
+    h, c : array, shape (units,)
+        State; `c` is that of an LSTM only.
+    """
+    n = h.size
+    if kind == LSTM:
+        zi, zf, zg, zo = z[:n], z[n : 2 * n], z[2 * n : 3 * n], z[3 * n :]
+        ai, af, ag, ao = a[:n], a[n : 2 * n], a[2 * n : 3 * n], a[3 * n :]
+        for j in range(n):
+            new = sigmoid(zi[j] + ai[j]) * tanh(zg[j] + ag[j])
+            c[j] = sigmoid(zf[j] + af[j]) * c[j] + new
+            h[j] = sigmoid(zo[j] + ao[j]) * tanh(c[j])
+    elif kind == GRU:
+        zr, zu, zn = z[:n], z[n : 2 * n], z[2 * n :]
+        ar, au, an = a[:n], a[n : 2 * n], a[2 * n :]
+        for j in range(n):
+            update = sigmoid(zu[j] + au[j])
+            candidate = tanh(zn[j] + sigmoid(zr[j] + ar[j]) * an[j])
+            h[j] = candidate + update * (h[j] - candidate)
+    else:
+        for j in range(n):
+            h[j] = tanh(z[j] + a[j])
+
+
+@jit()
+def cells(kind, z, a, h, c):
+    """As :func:`cell`, for a batch."""
+    for row in range(len(z)):
+        cell(kind, z[row], a[row], h[row], c[row])
+
+
+@jit()
+def product_rows(matrix, indptr, indices, values, dense, biases, x, y, first, last):
+    """Compute elements `first` to `last` of a matrix times `x`, plus biases."""
+    columns, start, bias = u(matrix[2]), u(matrix[3]), u(matrix[4])
+    if matrix[0] == ROWS:
+        for o in range(u(first), u(last)):
+            total = biases[bias + o]
+            q = u(indptr[start + o])
+            end = u(indptr[start + o + u(1)])
+            while q < end:
+                total += values[q] * x[indices[q]]
+                q += u(1)
+            y[o] = total
+    else:
+        for o in range(u(first), u(last)):
+            total = biases[bias + o]
+            row = dense[start + o * columns : start + (o + u(1)) * columns]
+            for j in range(columns):
+                total += row[j] * x[j]
+            y[o] = total
+
+
+@jit()
+def product_part(
+    share, matrix, indptr, indices, values, dense, biases, x, y, part
+):  # fmt: skip
+    """Compute the part of a product that begins at element ``share * part``."""
+    first = share * part
+    last = min(first + share, matrix[1])
+    product_rows(matrix, indptr, indices, values, dense, biases, x, y, first, last)
+
+
+@jit()
+def product(board, matrix, indptr, indices, values, dense, biases, x, y):
+    """Compute a matrix times `x` plus biases, by several threads if it is large."""
+    rows, parts = matrix[1], matrix[5]
+    weights = (indptr, indices, values, dense, biases)
+    if matrix[0] == COLUMNS:
+        for o in range(rows):
+            y[o] = biases[matrix[4] + o]
+        for j in range(matrix[2]):
+            scale = x[j]
+            if scale != f(0):
+                q = u(indptr[matrix[3] + j])
+                end = u(indptr[matrix[3] + j + 1])
+                while q < end:
+                    y[indices[q]] += values[q] * scale
+                    q += u(1)
+    elif parts == 1:
+        product_rows(matrix, *weights, x, y, 0, rows)
+    else:
+        share = (rows + parts - 1) // parts
+        parallel_for(board, parts, product_part, (share, matrix, *weights, x, y))
+
+
+@jit()
+def look_up(matrix, indptr, indices, values, dense, number, y):
+    """Copy a row of a table."""
+    columns = matrix[2]
+    if matrix[0] == ROWS:
+        y[:columns] = f(0)
+        for q in range(indptr[matrix[3] + number], indptr[matrix[3] + number + 1]):
+            y[indices[q]] += values[q]
+    else:
+        start = matrix[3] + number * columns
+        y[:columns] = dense[start : start + columns]
+
+
+def _readonly(dtype, ndim):
+    return types.Array(dtype, ndim, "C", readonly=True)
+
+
+@jit(
+    types.void(
+        types.int64[::1],
+        _readonly(types.int64, 2),
+        _readonly(types.int64, 2),
+        _readonly(types.int64, 1),
+        _readonly(types.uint32, 1),
+        _readonly(types.float32, 1),
+        _readonly(types.float32, 1),
+        _readonly(types.float32, 1),
+        _readonly(types.int64, 1),
+        _readonly(types.float32, 2),
+        types.float32[:, ::1],
+        types.float32[:, ::1],
+        types.int64,
+    )
+)
+def run(
+    board, steps, matrices, indptr, indices, values, dense, biases, ids, x, state, out,
+    room,
+):  # fmt: skip
+    """Take a sequence through the layers, one example and step after the other.
+
+    Parameters
+    ----------
+    board : array
+        Of the team; see :mod:`vdcore.backends.cpu.team`.
+    steps : array of int64, shape (layers, 5)
+        Kind, size of the output, number of the (first) matrix, activation, and place
+        of `h` in a state, after which comes `c`.
+    matrices : array of int64, shape (matrices, 6)
+        How it is stored, rows, columns, where it starts (its row pointers in `indptr`,
+        or its weights in `dense`), where its biases start, and in how many parts its
+        product is computed.
+    indptr, indices, values, dense, biases : array
+        The matrices.
+    ids : array of int64, shape (time * batch,)
+        Rows of the embedding, if the first layer is one.
+    x : array, shape (time * batch, in_size)
+        Input of the first layer otherwise.
+    state : array, shape (batch, numbers)
+        Changed in place.
+    out : array, shape (time * batch, out_size)
+    room : int
+        The largest size of a layer's input, output or gates.
+    """
+    memory = numpy.empty((4, room), numpy.float32)
+    here, there, z, a = memory[0], memory[1], memory[2], memory[3]
+    weights = (indptr, indices, values, dense)
+    batch = len(state)
+    last = len(steps) - 1
+    for row in range(len(out)):
+        own = state[row % batch]
+        if steps[0, 0] != EMBEDDING:
+            here[: x.shape[1]] = x[row]
+        for k in range(len(steps)):
+            kind, size, number = steps[k, 0], steps[k, 1], steps[k, 2]
+            if kind == EMBEDDING:
+                look_up(matrices[number], *weights, ids[row], here)
+            elif kind == AFFINE:
+                y = out[row] if k == last else there
+                product(board, matrices[number], *weights, biases, here, y)
+                activate(y[:size], steps[k, 3])
+                if k != last:
+                    here, there = there, here
+            elif kind == ACTIVATION:
+                activate(here[:size], steps[k, 3])
+            else:
+                place = steps[k, 4]
+                h = own[place : place + size]
+                c = own[place + size :]
+                product(board, matrices[number], *weights, biases, here, z)
+                product(board, matrices[number + 1], *weights, biases, h, a)
+                rows = matrices[number, 1]
+                cell(kind, z[:rows], a[:rows], h, c)
+                here[:size] = h
+        if steps[last, 0] != AFFINE:
+            out[row] = here[: out.shape[1]]
+        if steps[last, 3] == SOFTMAX:
+            softmax(out[row])

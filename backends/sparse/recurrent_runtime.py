@@ -1,0 +1,355 @@
+"""Run the layers of a sparse model of sequences: compiled, or by NumPy and SciPy.
+
+What runs them is given an input, one row for each step and example, step by step, and
+the state, shape (batch, numbers), which it changes in place: for each recurrent layer
+`h` and, of an LSTM, `c`. Layers are those that ``shrink_recurrent`` returns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from itertools import groupby
+from typing import Any
+
+import numpy
+
+from vdcore.backends.cpu.jit import numba_or_none
+from vdcore.backends.sparse.layer import (
+    ACTIVATIONS,
+    Activation,
+    Layer,
+    Stage,
+    WeightedStage,
+    activate,
+)
+from vdcore.backends.sparse.products import Network
+from vdcore.backends.sparse.recurrent_layers import (
+    CELLS,
+    STATES,
+    Embedding,
+    Recurrent,
+)
+from vdcore.backends.sparse.runtime import (
+    FORMATS,
+    WEIGHT_TIMES,
+    fastest_format,
+    network,
+)
+
+SequenceNetwork = Callable[[numpy.ndarray, numpy.ndarray], numpy.ndarray]
+
+FEW = 2  # examples, or rows of all, that are computed one by one where compiled
+MANY = 16  # numbers that products of more are made for
+# Share of a table's weights from which all are copied; weights that are worth a second
+# thread.
+DENSE_TABLE, PARALLEL_FROM = 0.4, 40_000
+
+
+def state_size(layer: Recurrent) -> int:
+    """Numbers in the state of one example."""
+    return len(STATES[layer.cell]) * layer.units
+
+
+def matrices(layer: Stage) -> tuple[WeightedStage, ...]:
+    """Products that a layer takes."""
+    if isinstance(layer, Recurrent):
+        return layer.matrices
+    return (layer,) if isinstance(layer, Layer) else ()
+
+
+def available_formats() -> tuple[str, ...]:
+    """How products can be computed here."""
+    return FORMATS if numba_or_none() is not None else FORMATS[1:]
+
+
+def sequence_network(
+    layers: Sequence[Stage], threads: int, asked: str | None = None
+) -> tuple[SequenceNetwork, list[str]]:
+    """The function that runs the layers, and how it computes each product.
+
+    Parameters
+    ----------
+    layers : sequence of Stage
+    threads : int
+    asked : str, optional
+        One of :data:`vdcore.backends.sparse.runtime.FORMATS` for all products. Default
+        the one that takes least time with one example.
+
+    Returns
+    -------
+    function : callable
+    formats : list of str
+    """
+    products = [matrix for layer in layers for matrix in matrices(layer)]
+    if asked is not None:
+        formats = [asked] * len(products)
+    elif numba_or_none() is None:
+        formats = [fastest_format(matrix, 1) for matrix in products]
+    else:
+        formats = ["dense" if _is_dense(matrix) else "compiled" for matrix in products]
+    if numba_or_none() is None or asked == "csr":
+        return layer_by_layer(layers, threads, asked), formats
+
+    # Networks for other cases are made when one comes.
+    ends = [k for k, layer in enumerate(layers) if isinstance(layer, Recurrent)]
+    end = ends[-1] + 1 if ends else 0
+
+    @cache
+    def steps(first: int) -> Any:
+        return compiled_steps(layers[:first], threads, asked)
+
+    @cache
+    def rest(first: int) -> Any:
+        return layer_by_layer(layers[first:], threads, asked)
+
+    def run(x: numpy.ndarray, state: numpy.ndarray) -> numpy.ndarray:
+        if len(x) <= FEW:
+            return steps(len(layers))(x, state)
+        if len(state) > FEW or not end:
+            return rest(0)(x, state)
+        x = steps(end)(x, state)
+        return rest(end)(x, state) if end < len(layers) else x
+
+    return run, formats
+
+
+def _is_dense(matrix: Any) -> bool:
+    """Whether all weights of a product take less time than those that are kept."""
+    times = {form: WEIGHT_TIMES[form][0] for form in ("dense", "compiled")}
+    return matrix.size * times["dense"] < matrix.kept * times["compiled"]
+
+
+# Layer by layer
+
+
+def layer_by_layer(
+    layers: Sequence[Stage], threads: int, asked: str | None = None
+) -> SequenceNetwork:
+    """Each layer for all rows, where it can: lateral products are taken by step."""
+    parts: list[SequenceNetwork] = []
+    place = 0
+    for kind, group in groupby(layers, _kind):
+        for members in [list(group)] if kind is Layer else [[x] for x in group]:
+            first: Any = members[0]
+            if kind is Embedding:
+                parts.append(_looked_up(first))
+            elif kind is Recurrent:
+                parts.append(_recurrence(first, place, threads, asked))
+                place += state_size(first)
+            else:
+                parts.append(_by_rows(members, threads, asked))
+
+    def run(x: numpy.ndarray, state: numpy.ndarray) -> numpy.ndarray:
+        for part in parts:
+            x = part(x, state)
+        return x
+
+    return run
+
+
+def _kind(layer: Stage) -> type:
+    return type(layer) if isinstance(layer, Embedding | Recurrent) else Layer
+
+
+def _looked_up(layer: Embedding) -> SequenceNetwork:
+    table: Any = layer.W
+    if layer.kept >= DENSE_TABLE * layer.size:
+        dense = table.toarray()
+        return lambda ids, state: dense[ids]
+    return lambda ids, state: table[ids].toarray()
+
+
+def _by_rows(layers: Sequence[Any], threads: int, asked: str | None) -> SequenceNetwork:
+    """Layers without a state."""
+    run = _network(layers, threads, asked)
+    return lambda x, state: run(x)
+
+
+def _network(layers: Sequence[Any], threads: int, asked: str | None) -> Network:
+    weighted = [layer for layer in layers if isinstance(layer, Layer)]
+    if not weighted:
+        return lambda x: _activated(x, layers)
+    in_shape = (weighted[0].W.shape[1],)
+    formats = None
+    if asked is not None:
+        formats = [asked if isinstance(x, Layer) else "" for x in layers]
+    return network(layers, in_shape, MANY, threads, formats)[0]
+
+
+def _activated(x: numpy.ndarray, layers: Sequence[Activation]) -> numpy.ndarray:
+    x = x.copy()
+    for layer in layers:
+        activate(x, layer.activation, axis=1)
+    return x
+
+
+def _recurrence(
+    layer: Recurrent, place: int, threads: int, asked: str | None
+) -> SequenceNetwork:
+    upward, lateral = (_network([x], threads, asked) for x in layer.matrices)
+    units, size = layer.units, state_size(layer)
+    cell = _cell(layer.cell)
+
+    def run(x: numpy.ndarray, state: numpy.ndarray) -> numpy.ndarray:
+        batch = len(state)
+        z = upward(x).reshape(len(x) // batch, batch, -1)
+        h = state[:, place : place + units].copy()
+        c = state[
+            :, place + units : place + size
+        ].copy()  # of no columns if there is none
+        hs = numpy.empty((len(z), batch, units), numpy.float32)
+        for t in range(len(z)):
+            cell(z[t], lateral(h), h, c)
+            hs[t] = h
+        state[:, place : place + units] = h
+        state[:, place + units : place + size] = c
+        return hs.reshape(len(x), units)
+
+    return run
+
+
+def _cell(name: str) -> Callable[..., Any]:
+    """What makes the new states of a batch, in place."""
+    if numba_or_none() is None:
+        return {"lstm": _lstm, "gru": _gru, "tanh": _tanh}[name]
+    from vdcore.backends.sparse.recurrent_kernels import cells
+
+    call, kind = cells.compiled, CELLS.index(name)
+    return lambda z, a, h, c: call(kind, z, a, h, c)
+
+
+def _lstm(
+    z: numpy.ndarray, a: numpy.ndarray, h: numpy.ndarray, c: numpy.ndarray
+) -> None:
+    i, f, g, o = numpy.split(z + a, 4, axis=1)
+    for gate in (i, f, o):
+        activate(gate, "sigmoid", axis=1)
+    c *= f
+    c += i * numpy.tanh(g)
+    numpy.multiply(o, numpy.tanh(c), out=h)
+
+
+def _gru(
+    z: numpy.ndarray, a: numpy.ndarray, h: numpy.ndarray, c: numpy.ndarray
+) -> None:
+    (zr, zu, zn), (ar, au, an) = (numpy.split(x, 3, axis=1) for x in (z, a))
+    reset, update = zr + ar, zu + au
+    activate(reset, "sigmoid", axis=1)
+    activate(update, "sigmoid", axis=1)
+    candidate = numpy.tanh(zn + reset * an)
+    h -= candidate
+    h *= update
+    h += candidate
+
+
+def _tanh(
+    z: numpy.ndarray, a: numpy.ndarray, h: numpy.ndarray, c: numpy.ndarray
+) -> None:
+    numpy.tanh(z + a, out=h)
+
+
+# Compiled
+
+
+class _Weights:
+    """Matrices one after the other, as the compiled kernel reads them."""
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self.matrices: list[list[int]] = []
+        self.indptr: list[numpy.ndarray] = []
+        self.indices: list[numpy.ndarray] = []
+        self.values: list[numpy.ndarray] = []
+        self.dense: list[numpy.ndarray] = []
+        self.biases: list[numpy.ndarray] = []
+
+    def append(self, form: int, W: Any, b: numpy.ndarray | None) -> int:
+        """Append a matrix and its biases; its number."""
+        from vdcore.backends.sparse.recurrent_kernels import COLUMNS, DENSE
+
+        parts = 1
+        if b is not None and W.nnz >= PARALLEL_FROM and self.threads > 1:
+            parts = 2 * self.threads  # one that starts late leaves more to others
+        start = sum(map(len, self.dense if form == DENSE else self.indptr))
+        bias = sum(map(len, self.biases))
+        self.matrices.append([form, *W.shape, start, bias, parts])
+        if b is not None:
+            self.biases.append(b)
+        if form == DENSE:
+            self.dense.append(W.toarray().ravel())
+        else:
+            W = W.tocsc() if form == COLUMNS else W
+            self.indptr.append(W.indptr + sum(map(len, self.values)))
+            self.indices.append(W.indices)
+            self.values.append(W.data)
+        return len(self.matrices) - 1
+
+    def arrays(self) -> tuple[numpy.ndarray, ...]:
+        """Arguments of the kernel, from `matrices` to `biases`."""
+        return (
+            numpy.asarray(self.matrices, numpy.int64).reshape(-1, 6),
+            _joined(self.indptr, numpy.int64),
+            _joined(self.indices, numpy.uint32),
+            _joined(self.values, numpy.float32),
+            _joined(self.dense, numpy.float32),
+            _joined(self.biases, numpy.float32),
+        )
+
+
+def _joined(arrays: list[numpy.ndarray], dtype: Any) -> numpy.ndarray:
+    return numpy.concatenate([numpy.empty(0, dtype), *arrays]).astype(dtype)
+
+
+def compiled_steps(
+    layers: Sequence[Stage], threads: int, asked: str | None = None
+) -> SequenceNetwork:
+    """All layers by one compiled call, one row after the other."""
+    from vdcore.backends.cpu.team import team
+    from vdcore.backends.sparse import recurrent_kernels as kernels
+
+    weights = _Weights(threads)
+    steps, place, room, in_size = [], 0, 1, None
+    sparse_input = False  # mostly zeros: a product of what it meets alone
+    for layer in layers:
+        number, activation = len(weights.matrices), 0
+        if isinstance(layer, Embedding):
+            sparse_input = layer.kept < DENSE_TABLE * layer.size
+            form = kernels.ROWS if sparse_input else kernels.DENSE
+            weights.append(form, layer.W, None)
+            kind, size, in_size = kernels.EMBEDDING, layer.W.shape[1], 0
+        elif isinstance(layer, Activation):
+            kind, activation = kernels.ACTIVATION, ACTIVATIONS.index(layer.activation)
+        else:
+            for matrix in matrices(layer):
+                is_dense = _is_dense(matrix) if asked is None else asked == "dense"
+                form = kernels.DENSE if is_dense else kernels.ROWS
+                if sparse_input and not is_dense:
+                    form, sparse_input = kernels.COLUMNS, False
+                weights.append(form, matrix.W, matrix.b)
+                room = max(room, *matrix.W.shape)
+            if isinstance(layer, Recurrent):
+                kind, size = CELLS.index(layer.cell), layer.units
+            else:
+                kind, size = kernels.AFFINE, layer.W.shape[0]
+                activation = ACTIVATIONS.index(layer.activation)
+            if in_size is None:
+                in_size = matrices(layer)[0].W.shape[1]
+            sparse_input = False
+        room = max(room, size)
+        steps.append([kind, size, number, activation, place])
+        if isinstance(layer, Recurrent):
+            place += state_size(layer)
+    arrays = (numpy.asarray(steps, numpy.int64), *weights.arrays())
+    parts = max(matrix[-1] for matrix in weights.matrices)
+    call, out_size = kernels.run.compiled, size
+    no_ids = numpy.empty(0, numpy.int64)
+    no_rows = numpy.empty((0, 0), numpy.float32)
+
+    def run(x: numpy.ndarray, state: numpy.ndarray) -> numpy.ndarray:
+        out = numpy.empty((len(x), out_size), numpy.float32)
+        given = (x, no_rows) if x.ndim == 1 else (no_ids, x)
+        call(team(parts, threads), *arrays, *given, state, out, room)
+        return out
+
+    return run
