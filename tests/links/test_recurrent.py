@@ -201,6 +201,22 @@ def test_a_state_that_is_given_is_not_the_links(xs, name):
         assert_same(link(xs), link(xs, c=given["c"])[0])
 
 
+def test_gradients_go_through_a_state_that_is_set(tape_library, xs, name):
+    """As from an encoder to a decoder."""
+    link = moved(make(name), tape_library)
+    state = {key: tape_library.asarray(xs[0, :, :1] + 0 * numpy.ones(4))
+             for key in link.state_names}  # fmt: skip
+
+    def loss(*arrays):
+        link.set_state(**dict(zip(link.state_names, arrays, strict=True)))
+        y = link(tape_library.asarray(xs))
+        return array_namespace(y).sum(y * y)
+
+    _, slopes = value_and_gradients(loss, list(state.values()))
+    for slope in slopes:
+        assert (to_numpy(slope) != 0).all()
+
+
 def test_states_share_no_memory(xs, name):
     link = make(name)
     given = {key: numpy.full((2, 4), 0.3) for key in link.state_names}

@@ -132,10 +132,12 @@ class RecurrentLink(Chain):
                 )
                 raise ValueError(message)
         W = untraced(self.lateral.W.array)
-        arrays = {name: asarray_like(array, W) for name, array in state.items()}
-        check_dtypes(f"{type(self).__name__}.set_state", W, **arrays)
-        for name, array in arrays.items():
-            setattr(self, name, array + 0)
+        raw = {name: untraced(array) for name, array in state.items()}
+        check_dtypes(f"{type(self).__name__}.set_state", W, **raw)
+        for name, array in state.items():
+            # A traced one, such as an encoder's state, stays on the tape.
+            value = array if is_traced(array) else asarray_like(array, W) + 0
+            setattr(self, name, value)
 
     def _call(self, x: Array, given: dict[str, Array | None]) -> tuple[Array, Any]:
         """Output for a step or a sequence, and the state after it, by name."""
