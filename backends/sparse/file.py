@@ -26,7 +26,13 @@ from vdcore.backends.sparse.layer import (
     WeightedStage,
 )
 from vdcore.backends.sparse.recurrent_layers import GATES, Embedding, Recurrent
-from vdcore.backends.sparse.sequence import check_order, input_shape, shapes
+from vdcore.backends.sparse.sequence import (
+    check_order,
+    check_recurrent,
+    input_shape,
+    is_recurrent,
+    shapes,
+)
 from vdcore.files import FileFormatError, open_atomically, read_arrays
 from vdcore.windows import Window, window
 
@@ -103,8 +109,11 @@ def load_layers(path: str | os.PathLike[str]) -> tuple[list[Stage], Shape]:
         in_shape = input_shape(layers)  # as the weights say; of images nothing does
         if version > 1 and in_shape != ():
             in_shape = _sizes("an in_shape", header["in_shape"], least=1)
-        check_order(layers)
-        shapes(layers, in_shape)
+        if is_recurrent(layers):
+            check_recurrent(layers)
+        else:
+            check_order(layers)
+            shapes(layers, in_shape)
     except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as error:
         _refuse(path, f"is damaged: {error}", error)
     return layers, in_shape

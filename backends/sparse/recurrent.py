@@ -10,7 +10,7 @@ import numpy
 
 from vdcore.backends.cpu.threads import thread_count
 from vdcore.backends.sparse.file import save_layers
-from vdcore.backends.sparse.layer import Activation, Layer, Shape, Stage, WeightedStage
+from vdcore.backends.sparse.layer import Stage, WeightedStage
 from vdcore.backends.sparse.recurrent_layers import (
     STATES,
     Embedding,
@@ -24,7 +24,7 @@ from vdcore.backends.sparse.recurrent_runtime import (
     state_size,
 )
 from vdcore.backends.sparse.recurrent_shrink import shrink_recurrent
-from vdcore.backends.sparse.sequence import check_order, input_shape, shapes
+from vdcore.backends.sparse.sequence import check_recurrent, input_shape
 from vdcore.backends.sparse.table import weights_table
 
 
@@ -83,7 +83,7 @@ class SparseRecurrentModel:
             )
             raise ValueError(message)
         self.layers = tuple(layers)
-        self.out_size = check_layers(self.layers)
+        self.out_size = check_recurrent(self.layers)
         first: Any = self.layers[0]
         self._takes_ids = isinstance(first, Embedding)
         shape = first.W.shape[:1] if self._takes_ids else input_shape(self.layers)
@@ -277,31 +277,6 @@ class SparseRecurrentModel:
                 raise ValueError(message)
             return numpy.ascontiguousarray(x, numpy.int64)
         return numpy.require(x, requirements=["C", "A"])
-
-
-def check_layers(layers: tuple[Stage, ...]) -> int:
-    """Check that layers can make a network of sequences; numbers of its output.
-
-    Raises
-    ------
-    ValueError
-        If they cannot.
-    """
-    check_order(layers)
-    for layer in layers:
-        if not isinstance(layer, Embedding | Recurrent | Layer | Activation):
-            message = (
-                "expected a sequence of an embedding, recurrent and affine layers and "
-                f"activations; got `{layer.name}`, a {type(layer).__name__.lower()}"
-            )
-            raise ValueError(message)
-    in_shape: Shape | None = input_shape(layers)
-    names = [layer.name for layer in layers if isinstance(layer, Recurrent)]
-    if len(set(names)) < len(names):
-        message = f"expected recurrent layers of different names; got {names}"
-        raise ValueError(message)
-    assert in_shape is not None
-    return shapes(layers, in_shape)[-1][0]
 
 
 def _weighted(layer: Stage) -> tuple[WeightedStage, ...]:

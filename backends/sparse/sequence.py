@@ -70,3 +70,26 @@ def check_order(layers: Sequence[Stage]) -> None:
                 f"expected that only the last layer has a softmax; got `{layer.name}`"
             )
             raise ValueError(message)
+
+
+def check_recurrent(layers: Sequence[Stage]) -> int:
+    """Check that layers can make a network of sequences; numbers of its output.
+
+    Raises
+    ------
+    ValueError
+        If they cannot.
+    """
+    check_order(layers)
+    for layer in layers:
+        if not isinstance(layer, Embedding | Recurrent | Layer | Activation):
+            message = (
+                "expected a sequence of an embedding, recurrent and affine layers and "
+                f"activations; got `{layer.name}`, a {type(layer).__name__.lower()}"
+            )
+            raise ValueError(message)
+    names = [layer.name for layer in layers if isinstance(layer, Recurrent)]
+    if len(set(names)) < len(names):
+        message = f"expected recurrent layers of different names; got {names}"
+        raise ValueError(message)
+    return shapes(layers, input_shape(layers) or ())[-1][0]
