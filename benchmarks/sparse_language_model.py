@@ -2,10 +2,11 @@
 
 Interleaved in one process: torch's dense network, eager and as frozen TorchScript, and
 the sparse model with SciPy's products and compiled. The networks are that of Lobacheva
-et al. (2017), one LSTM of 256 units that is given one-hot words, and the medium one of
-Zaremba et al. (2014), two LSTMs of 650 units; weights are a random pattern of the
-published compression, 22 times. Or that of --model, a file that a language model's
-``to_cpu_sparse().save(path)`` wrote.
+et al. (2017), one LSTM of 256 units that is given one-hot words, whose dense form takes
+no input product either; the same with an embedding of 256 numbers; and the medium one
+of Zaremba et al. (2014), two LSTMs of 650 units. Weights are a random pattern of the
+published compression, 22 times. Or the network is that of --model, a file that a
+language model's ``to_cpu_sparse().save(path)`` wrote.
 """
 
 from __future__ import annotations
@@ -31,7 +32,11 @@ def main() -> None:
         name = os.path.basename(arguments.model)
         networks = {name: sparse_backend.load(arguments.model).layers}
     else:
-        networks = {"one-hot, LSTM-256": one_hot(rng), "2 x LSTM-650": medium(rng)}
+        networks = {
+            "one-hot, LSTM-256": one_hot(rng),
+            "256, LSTM-256": embedded(rng, 256, 1),
+            "650, 2 x LSTM-650": embedded(rng, 650, 2),
+        }
     rows, figures = [], {}
     for name, layers in networks.items():
         cases = {
@@ -115,17 +120,13 @@ def one_hot(rng, units=256):
     ]
 
 
-def medium(rng, units=650):
-    return [
-        random_table(rng, units),
-        *(
-            lstm(
-                rng, name, random_layer(rng, f"{name}/upward", 4 * units, units), units
-            )
-            for name in ("l1", "l2")
-        ),
-        random_layer(rng, "l3", WORDS, units),
-    ]
+def embedded(rng, units, depth):
+    """Embedding, LSTMs and scores, all of one width."""
+    layers = [random_table(rng, units)]
+    for name in [f"l{k + 1}" for k in range(depth)]:
+        upward = random_layer(rng, f"{name}/upward", 4 * units, units)
+        layers.append(lstm(rng, name, upward, units))
+    return [*layers, random_layer(rng, "scores", WORDS, units)]
 
 
 def sparse(layers, threads, compiled):

@@ -210,3 +210,38 @@ def test_link_without_parameters_is_run():
 
 def test_arrays_still_compute():
     numpy.testing.assert_array_equal(F.relu(numpy.asarray([-1.0, 2.0])), [0, 2])
+
+
+def test_link_that_says_what_it_is_the_same_as():
+    class Fused(Chain):
+        def __init__(self):
+            super().__init__()
+            with self.init_scope():
+                self.fc = L.Linear(6, 3)
+
+        def forward(self, x):
+            return x @ self.fc.W.array.T
+
+        def as_links(self):
+            return self.fc, L.Linear(3, 2), L.Linear(2, 1)
+
+    model = Sequential(Fused(), F.relu)
+    assert steps(model) == [
+        ("Linear", "/0/fc"),
+        ("Linear", "/0"),
+        ("Linear", "/0"),
+        ("relu", None),
+    ]
+
+
+@pytest.mark.parametrize("shape", [(5,), (4, 5), (2, 3, 5)])
+def test_rows_keep_the_last_axis(shape):
+    seen = []
+
+    def forward(model, x):
+        x = F.rows(x)
+        seen.append(x.shape)
+        return model.block(x)
+
+    record(Model(forward), LEAVES, in_shape=shape)
+    assert seen == [(1, 5)]
