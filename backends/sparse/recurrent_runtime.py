@@ -16,7 +16,6 @@ import numpy
 
 from vdcore.backends.cpu.jit import numba_or_none
 from vdcore.backends.sparse.layer import (
-    ACTIVATIONS,
     Activation,
     Layer,
     Stage,
@@ -41,14 +40,17 @@ SequenceNetwork = Callable[[numpy.ndarray, numpy.ndarray], numpy.ndarray]
 
 FEW = 2  # examples, or rows of all, that are computed one by one where compiled
 MANY = 16  # numbers that products of more are made for
-# Share of a table's weights from which all are copied; weights that are worth a second
-# thread.
-DENSE_TABLE, PARALLEL_FROM = 0.4, 40_000
+DENSE_TABLE = 0.4  # share of a table's weights from which all are copied
 
 
 def state_size(layer: Recurrent) -> int:
     """Numbers in the state of one example."""
     return len(STATES[layer.cell]) * layer.units
+
+
+def is_dense_table(layer: Embedding) -> bool:
+    """Whether to copy all numbers of a row, not those that are kept."""
+    return layer.kept >= DENSE_TABLE * layer.size
 
 
 def matrices(layer: Stage) -> tuple[WeightedStage, ...]:
@@ -87,7 +89,7 @@ def sequence_network(
     elif numba_or_none() is None:
         formats = [fastest_format(matrix, 1) for matrix in products]
     else:
-        formats = ["dense" if _is_dense(matrix) else "compiled" for matrix in products]
+        formats = ["dense" if _is_faster_dense(x) else "compiled" for x in products]
     if numba_or_none() is None or asked == "csr":
         return layer_by_layer(layers, threads, asked), formats
 
@@ -96,8 +98,10 @@ def sequence_network(
     end = ends[-1] + 1 if ends else 0
 
     @cache
-    def steps(first: int) -> Any:
-        return compiled_steps(layers[:first], threads, asked)
+    def steps(until: int) -> Any:
+        from vdcore.backends.sparse.recurrent_program import compiled_steps
+
+        return compiled_steps(layers[:until], formats, threads)
 
     @cache
     def rest(first: int) -> Any:
@@ -114,7 +118,7 @@ def sequence_network(
     return run, formats
 
 
-def _is_dense(matrix: Any) -> bool:
+def _is_faster_dense(matrix: Any) -> bool:
     """Whether all weights of a product take less time than those that are kept."""
     times = {form: WEIGHT_TIMES[form][0] for form in ("dense", "compiled")}
     return matrix.size * times["dense"] < matrix.kept * times["compiled"]
@@ -154,7 +158,7 @@ def _kind(layer: Stage) -> type:
 
 def _looked_up(layer: Embedding) -> SequenceNetwork:
     table: Any = layer.W
-    if layer.kept >= DENSE_TABLE * layer.size:
+    if is_dense_table(layer):
         dense = table.toarray()
         return lambda ids, state: dense[ids]
     return lambda ids, state: table[ids].toarray()
@@ -247,109 +251,3 @@ def _tanh(
     z: numpy.ndarray, a: numpy.ndarray, h: numpy.ndarray, c: numpy.ndarray
 ) -> None:
     numpy.tanh(z + a, out=h)
-
-
-# Compiled
-
-
-class _Weights:
-    """Matrices one after the other, as the compiled kernel reads them."""
-
-    def __init__(self, threads: int) -> None:
-        self.threads = threads
-        self.matrices: list[list[int]] = []
-        self.indptr: list[numpy.ndarray] = []
-        self.indices: list[numpy.ndarray] = []
-        self.values: list[numpy.ndarray] = []
-        self.dense: list[numpy.ndarray] = []
-        self.biases: list[numpy.ndarray] = []
-
-    def append(self, form: int, W: Any, b: numpy.ndarray | None) -> int:
-        """Append a matrix and its biases; its number."""
-        from vdcore.backends.sparse.recurrent_kernels import COLUMNS, DENSE
-
-        parts = 1
-        if b is not None and W.nnz >= PARALLEL_FROM and self.threads > 1:
-            parts = 2 * self.threads  # one that starts late leaves more to others
-        start = sum(map(len, self.dense if form == DENSE else self.indptr))
-        bias = sum(map(len, self.biases))
-        self.matrices.append([form, *W.shape, start, bias, parts])
-        if b is not None:
-            self.biases.append(b)
-        if form == DENSE:
-            self.dense.append(W.toarray().ravel())
-        else:
-            W = W.tocsc() if form == COLUMNS else W
-            self.indptr.append(W.indptr + sum(map(len, self.values)))
-            self.indices.append(W.indices)
-            self.values.append(W.data)
-        return len(self.matrices) - 1
-
-    def arrays(self) -> tuple[numpy.ndarray, ...]:
-        """Arguments of the kernel, from `matrices` to `biases`."""
-        return (
-            numpy.asarray(self.matrices, numpy.int64).reshape(-1, 6),
-            _joined(self.indptr, numpy.int64),
-            _joined(self.indices, numpy.uint32),
-            _joined(self.values, numpy.float32),
-            _joined(self.dense, numpy.float32),
-            _joined(self.biases, numpy.float32),
-        )
-
-
-def _joined(arrays: list[numpy.ndarray], dtype: Any) -> numpy.ndarray:
-    return numpy.concatenate([numpy.empty(0, dtype), *arrays]).astype(dtype)
-
-
-def compiled_steps(
-    layers: Sequence[Stage], threads: int, asked: str | None = None
-) -> SequenceNetwork:
-    """All layers by one compiled call, one row after the other."""
-    from vdcore.backends.cpu.team import team
-    from vdcore.backends.sparse import recurrent_kernels as kernels
-
-    weights = _Weights(threads)
-    steps, place, room, in_size = [], 0, 1, None
-    sparse_input = False  # mostly zeros: a product of what it meets alone
-    for layer in layers:
-        number, activation = len(weights.matrices), 0
-        if isinstance(layer, Embedding):
-            sparse_input = layer.kept < DENSE_TABLE * layer.size
-            form = kernels.ROWS if sparse_input else kernels.DENSE
-            weights.append(form, layer.W, None)
-            kind, size, in_size = kernels.EMBEDDING, layer.W.shape[1], 0
-        elif isinstance(layer, Activation):
-            kind, activation = kernels.ACTIVATION, ACTIVATIONS.index(layer.activation)
-        else:
-            for matrix in matrices(layer):
-                is_dense = _is_dense(matrix) if asked is None else asked == "dense"
-                form = kernels.DENSE if is_dense else kernels.ROWS
-                if sparse_input and not is_dense:
-                    form, sparse_input = kernels.COLUMNS, False
-                weights.append(form, matrix.W, matrix.b)
-                room = max(room, *matrix.W.shape)
-            if isinstance(layer, Recurrent):
-                kind, size = CELLS.index(layer.cell), layer.units
-            else:
-                kind, size = kernels.AFFINE, layer.W.shape[0]
-                activation = ACTIVATIONS.index(layer.activation)
-            if in_size is None:
-                in_size = matrices(layer)[0].W.shape[1]
-            sparse_input = False
-        room = max(room, size)
-        steps.append([kind, size, number, activation, place])
-        if isinstance(layer, Recurrent):
-            place += state_size(layer)
-    arrays = (numpy.asarray(steps, numpy.int64), *weights.arrays())
-    parts = max(matrix[-1] for matrix in weights.matrices)
-    call, out_size = kernels.run.compiled, size
-    no_ids = numpy.empty(0, numpy.int64)
-    no_rows = numpy.empty((0, 0), numpy.float32)
-
-    def run(x: numpy.ndarray, state: numpy.ndarray) -> numpy.ndarray:
-        out = numpy.empty((len(x), out_size), numpy.float32)
-        given = (x, no_rows) if x.ndim == 1 else (no_ids, x)
-        call(team(parts, threads), *arrays, *given, state, out, room)
-        return out
-
-    return run

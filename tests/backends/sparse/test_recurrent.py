@@ -173,9 +173,9 @@ def test_formats_that_are_asked_for(rng, form):
 
 @needs_numba
 def test_large_products_are_shared_by_threads(rng, monkeypatch):
-    from vdcore.backends.sparse import recurrent_runtime
+    from vdcore.backends.sparse import recurrent_program
 
-    monkeypatch.setattr(recurrent_runtime, "PARALLEL_FROM", 1)
+    monkeypatch.setattr(recurrent_program, "PARALLEL_FROM", 1)
     model = prune(LanguageModel(), rng, 0.3)
     ids = rng.integers(0, WORDS, (20, 1))
     sparse = model.to_cpu_sparse(threads=3)
