@@ -58,8 +58,8 @@ class SparseRecurrentModel:
     out_size : int
         Numbers of an output.
     formats : list of str
-        How each product is computed: "compiled" (from its kept weights), "csr"
-        (likewise, by SciPy) or "dense"; two of each recurrent layer.
+        How each product is computed: "compiled" (from its kept weights, or all of a
+        row that has many), "csr" (by SciPy) or "dense"; two of each recurrent layer.
     """
 
     def __init__(

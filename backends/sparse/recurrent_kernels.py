@@ -24,8 +24,9 @@ u = numpy.uint64  # an index that might be negative costs a test each time
 # Kinds of a step, after those of recurrent ones.
 LSTM, GRU, TANH = range(len(CELLS))
 EMBEDDING, AFFINE, ACTIVATION = range(len(CELLS), len(CELLS) + 3)
-# How a matrix is stored: its kept weights by rows or by columns, or all by rows.
-ROWS, COLUMNS, DENSE = range(3)
+# How the kept weights of a matrix are stored. A row that has as many as there are
+# columns is taken for a dense one, in order.
+ROWS, COLUMNS = range(2)
 
 
 @jit()
@@ -69,42 +70,39 @@ def cells(kind, z, a, h, c):
 
 
 @jit()
-def product_rows(matrix, indptr, indices, values, dense, biases, x, y, first, last):
+def product_rows(matrix, indptr, indices, values, biases, x, y, first, last):
     """Compute elements `first` to `last` of a matrix times `x`, plus biases."""
     columns, start, bias = u(matrix[2]), u(matrix[3]), u(matrix[4])
-    if matrix[0] == ROWS:
-        for o in range(u(first), u(last)):
-            total = biases[bias + o]
-            q = u(indptr[start + o])
-            end = u(indptr[start + o + u(1)])
+    for o in range(u(first), u(last)):
+        total = biases[bias + o]
+        q = u(indptr[start + o])
+        end = u(indptr[start + o + u(1)])
+        if end - q == columns:
+            row = values[q:end]
+            for j in range(columns):
+                total += row[j] * x[j]
+        else:
             while q < end:
                 total += values[q] * x[indices[q]]
                 q += u(1)
-            y[o] = total
-    else:
-        for o in range(u(first), u(last)):
-            total = biases[bias + o]
-            row = dense[start + o * columns : start + (o + u(1)) * columns]
-            for j in range(columns):
-                total += row[j] * x[j]
-            y[o] = total
+        y[o] = total
 
 
 @jit()
 def product_part(
-    share, matrix, indptr, indices, values, dense, biases, x, y, part
+    share, matrix, indptr, indices, values, biases, x, y, part
 ):  # fmt: skip
     """Compute the part of a product that begins at element ``share * part``."""
     first = share * part
     last = min(first + share, matrix[1])
-    product_rows(matrix, indptr, indices, values, dense, biases, x, y, first, last)
+    product_rows(matrix, indptr, indices, values, biases, x, y, first, last)
 
 
 @jit()
-def product(board, matrix, indptr, indices, values, dense, biases, x, y):
+def product(board, matrix, indptr, indices, values, biases, x, y):
     """Compute a matrix times `x` plus biases, by several threads if it is large."""
     rows, parts = matrix[1], matrix[5]
-    weights = (indptr, indices, values, dense, biases)
+    weights = (indptr, indices, values, biases)
     if matrix[0] == COLUMNS:
         for o in range(rows):
             y[o] = biases[matrix[4] + o]
@@ -124,16 +122,16 @@ def product(board, matrix, indptr, indices, values, dense, biases, x, y):
 
 
 @jit()
-def look_up(matrix, indptr, indices, values, dense, number, y):
+def look_up(matrix, indptr, indices, values, number, y):
     """Copy a row of a table."""
     columns = matrix[2]
-    if matrix[0] == ROWS:
-        y[:columns] = f(0)
-        for q in range(indptr[matrix[3] + number], indptr[matrix[3] + number + 1]):
-            y[indices[q]] += values[q]
+    first, end = indptr[matrix[3] + number], indptr[matrix[3] + number + 1]
+    if end - first == columns:
+        y[:columns] = values[first:end]
     else:
-        start = matrix[3] + number * columns
-        y[:columns] = dense[start : start + columns]
+        y[:columns] = f(0)
+        for q in range(first, end):
+            y[indices[q]] = values[q]
 
 
 def _readonly(dtype, ndim):
@@ -149,7 +147,6 @@ def _readonly(dtype, ndim):
         _readonly(types.uint32, 1),
         _readonly(types.float32, 1),
         _readonly(types.float32, 1),
-        _readonly(types.float32, 1),
         _readonly(types.int64, 1),
         _readonly(types.float32, 2),
         types.float32[:, ::1],
@@ -158,7 +155,7 @@ def _readonly(dtype, ndim):
     )
 )
 def run(
-    board, steps, matrices, indptr, indices, values, dense, biases, ids, x, state, out,
+    board, steps, matrices, indptr, indices, values, biases, ids, x, state, out,
     room,
 ):  # fmt: skip
     """Take a sequence through the layers, one example and step after the other.
@@ -171,10 +168,10 @@ def run(
         Kind, size of the output, number of the (first) matrix, activation, and place
         of `h` in a state, after which comes `c`.
     matrices : array of int64, shape (matrices, 6)
-        How it is stored, rows, columns, where it starts (its row pointers in `indptr`,
-        or its weights in `dense`), where its biases start, and in how many parts its
-        product is computed.
-    indptr, indices, values, dense, biases : array
+        How it is stored, rows, columns, where its row (or column) pointers start in
+        `indptr` and its biases in `biases`, and in how many parts its product is
+        computed.
+    indptr, indices, values, biases : array
         The matrices.
     ids : array of int64, shape (time * batch,)
         Rows of the embedding, if the first layer is one.
@@ -188,7 +185,7 @@ def run(
     """
     memory = numpy.empty((4, room), numpy.float32)
     here, there, z, a = memory[0], memory[1], memory[2], memory[3]
-    weights = (indptr, indices, values, dense)
+    weights = (indptr, indices, values)
     batch = len(state)
     last = len(steps) - 1
     for row in range(len(out)):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy
+from scipy.sparse import csr_array
 
 from vdcore.backends.cpu.team import team
 from vdcore.backends.sparse.layer import ACTIVATIONS, Activation, Stage
@@ -13,7 +14,6 @@ from vdcore.backends.sparse.recurrent_kernels import (
     ACTIVATION,
     AFFINE,
     COLUMNS,
-    DENSE,
     EMBEDDING,
     ROWS,
     run,
@@ -21,7 +21,7 @@ from vdcore.backends.sparse.recurrent_kernels import (
 from vdcore.backends.sparse.recurrent_layers import CELLS, Embedding, Recurrent
 from vdcore.backends.sparse.recurrent_runtime import (
     SequenceNetwork,
-    is_dense_table,
+    is_mostly_dense,
     matrices,
     state_size,
 )
@@ -30,7 +30,7 @@ PARALLEL_FROM = 40_000  # weights of a product; fewer are done before a thread s
 
 
 def compiled_steps(
-    layers: Sequence[Stage], formats: Sequence[str], threads: int
+    layers: Sequence[Stage], dense_from: float, threads: int
 ) -> SequenceNetwork:
     """All layers by one compiled call, one row after the other.
 
@@ -38,25 +38,24 @@ def compiled_steps(
     ----------
     layers : sequence of Stage
         As ``shrink_recurrent`` returns them.
-    formats : sequence of str
-        "dense" or "compiled", for each product; there may be more.
+    dense_from : float
+        Share of a row's weights from which all are multiplied, those that were pruned
+        too: they need no indices.
     threads : int
     """
-    weights = _Weights(threads)
+    weights = _Weights(dense_from, threads)
     steps: list[list[int]] = []
-    forms = iter(formats)
     place = size = 0
     before: Any = None
     for layer in layers:
         number, activation = len(weights.matrices), ACTIVATIONS.index(layer.activation)
         for matrix in matrices(layer):
-            form = DENSE if next(forms) == "dense" else ROWS
+            # Of an input that is mostly zeros only what the others meet.
             is_first = number == len(weights.matrices)
-            if form == ROWS and is_first and _is_mostly_zeros(before):
-                form = COLUMNS
-            weights.append(form, matrix.W, matrix.b)
+            by_columns = is_first and _is_sparse_table(before) and dense_from > 0
+            weights.append(COLUMNS if by_columns else ROWS, matrix.W, matrix.b)
         if isinstance(layer, Embedding):
-            weights.append(DENSE if is_dense_table(layer) else ROWS, layer.W)
+            weights.append(ROWS, layer.W)
             kind, size = EMBEDDING, layer.W.shape[1]
         elif isinstance(layer, Recurrent):
             kind, size = CELLS.index(layer.cell), layer.units
@@ -70,9 +69,8 @@ def compiled_steps(
     return _caller(numpy.asarray(steps, numpy.int64), weights, threads)
 
 
-def _is_mostly_zeros(layer: Any) -> bool:
-    """Whether so are its outputs: the next product is of those that are not."""
-    return isinstance(layer, Embedding) and not is_dense_table(layer)
+def _is_sparse_table(layer: Any) -> bool:
+    return isinstance(layer, Embedding) and not is_mostly_dense(layer)
 
 
 def _caller(steps: numpy.ndarray, weights: _Weights, threads: int) -> SequenceNetwork:
@@ -94,14 +92,14 @@ def _caller(steps: numpy.ndarray, weights: _Weights, threads: int) -> SequenceNe
 class _Weights:
     """Matrices one after the other; see :func:`recurrent_kernels.run`."""
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, dense_from: float, threads: int) -> None:
+        self.dense_from = dense_from
         self.threads = threads
         self.room = 1  # the largest number of rows or columns, but of tables
         self.matrices: list[list[int]] = []
         self.indptr: list[numpy.ndarray] = []
         self.indices: list[numpy.ndarray] = []
         self.values: list[numpy.ndarray] = []
-        self.dense: list[numpy.ndarray] = []
         self.biases: list[numpy.ndarray] = []
 
     def append(self, form: int, W: Any, b: numpy.ndarray | None = None) -> None:
@@ -112,12 +110,9 @@ class _Weights:
             self.room = max(self.room, *W.shape)
             if W.nnz >= PARALLEL_FROM and self.threads > 1:
                 parts = 2 * self.threads  # one that starts late leaves more to others
-        start = sum(map(len, self.dense if form == DENSE else self.indptr))
+        start = sum(map(len, self.indptr))
         self.matrices.append([form, *W.shape, start, bias, parts])
-        if form == DENSE:
-            self.dense.append(W.toarray().ravel())
-            return
-        W = W.tocsc() if form == COLUMNS else W
+        W = W.tocsc() if form == COLUMNS else with_full_rows(W, self.dense_from)
         self.indptr.append(W.indptr + sum(map(len, self.values)))
         self.indices.append(W.indices)
         self.values.append(W.data)
@@ -129,9 +124,24 @@ class _Weights:
             _joined(self.indptr, numpy.int64),
             _joined(self.indices, numpy.uint32),
             _joined(self.values, numpy.float32),
-            _joined(self.dense, numpy.float32),
             _joined(self.biases, numpy.float32),
         )
+
+
+def with_full_rows(W: csr_array, dense_from: float) -> csr_array:
+    """The matrix with all weights, those that are 0 too, of rows that have many."""
+    W.sort_indices()
+    columns, counts = W.shape[1], numpy.diff(W.indptr)
+    full = counts >= dense_from * columns
+    stored = numpy.where(full, columns, counts)
+    of_full, kept = numpy.repeat(full, stored), numpy.repeat(~full, counts)
+    values = numpy.empty(len(of_full), W.dtype)
+    indices = numpy.empty(len(of_full), W.indices.dtype)
+    values[of_full] = W[full].toarray().ravel()
+    indices[of_full] = numpy.tile(numpy.arange(columns), numpy.count_nonzero(full))
+    values[~of_full], indices[~of_full] = W.data[kept], W.indices[kept]
+    indptr = numpy.concatenate([[0], numpy.cumsum(stored)])
+    return csr_array((values, indices, indptr), shape=W.shape)
 
 
 def _joined(arrays: list[numpy.ndarray], dtype: Any) -> numpy.ndarray:

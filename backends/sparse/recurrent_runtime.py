@@ -40,7 +40,9 @@ SequenceNetwork = Callable[[numpy.ndarray, numpy.ndarray], numpy.ndarray]
 
 FEW = 2  # examples, or rows of all, that are computed one by one where compiled
 MANY = 16  # numbers that products of more are made for
-DENSE_TABLE = 0.4  # share of a table's weights from which all are copied
+# Shares from which all weights of a matrix are stored, and of a row multiplied.
+DENSE_TABLE = 0.4
+DENSE_FROM = WEIGHT_TIMES["dense"][0] / WEIGHT_TIMES["compiled"][0]
 
 
 def state_size(layer: Recurrent) -> int:
@@ -48,8 +50,8 @@ def state_size(layer: Recurrent) -> int:
     return len(STATES[layer.cell]) * layer.units
 
 
-def is_dense_table(layer: Embedding) -> bool:
-    """Whether to copy all numbers of a row, not those that are kept."""
+def is_mostly_dense(layer: Embedding) -> bool:
+    """Whether vectors are to be treated as any, not as zeros and a few others."""
     return layer.kept >= DENSE_TABLE * layer.size
 
 
@@ -76,7 +78,7 @@ def sequence_network(
     threads : int
     asked : str, optional
         One of :data:`vdcore.backends.sparse.runtime.FORMATS` for all products. Default
-        the one that takes least time with one example.
+        what takes least time with one example; where compiled, for each row.
 
     Returns
     -------
@@ -89,7 +91,7 @@ def sequence_network(
     elif numba_or_none() is None:
         formats = [fastest_format(matrix, 1) for matrix in products]
     else:
-        formats = ["dense" if _is_faster_dense(x) else "compiled" for x in products]
+        formats = ["dense" if _is_dense(x) else "compiled" for x in products]
     if numba_or_none() is None or asked == "csr":
         return layer_by_layer(layers, threads, asked), formats
 
@@ -101,7 +103,8 @@ def sequence_network(
     def steps(until: int) -> Any:
         from vdcore.backends.sparse.recurrent_program import compiled_steps
 
-        return compiled_steps(layers[:until], formats, threads)
+        dense_from = {"dense": 0.0, "compiled": 2.0}.get(asked or "", DENSE_FROM)
+        return compiled_steps(layers[:until], dense_from, threads)
 
     @cache
     def rest(first: int) -> Any:
@@ -118,10 +121,10 @@ def sequence_network(
     return run, formats
 
 
-def _is_faster_dense(matrix: Any) -> bool:
-    """Whether all weights of a product take less time than those that are kept."""
-    times = {form: WEIGHT_TIMES[form][0] for form in ("dense", "compiled")}
-    return matrix.size * times["dense"] < matrix.kept * times["compiled"]
+def _is_dense(matrix: Any) -> bool:
+    """Whether all rows have so many weights left that they are taken as dense ones."""
+    counts = numpy.diff(matrix.W.indptr)
+    return bool((counts >= DENSE_FROM * matrix.W.shape[1]).all()) and matrix.kept > 0
 
 
 # Layer by layer
@@ -158,7 +161,7 @@ def _kind(layer: Stage) -> type:
 
 def _looked_up(layer: Embedding) -> SequenceNetwork:
     table: Any = layer.W
-    if is_dense_table(layer):
+    if is_mostly_dense(layer):
         dense = table.toarray()
         return lambda ids, state: dense[ids]
     return lambda ids, state: table[ids].toarray()

@@ -162,6 +162,15 @@ def test_words_without_weights_left(runtime, rng):
     assert not numpy.diff(sparse.shrunk[0].W.indptr)[::2].any()
 
 
+@pytest.mark.parametrize("batch", [1, 3])
+def test_rows_of_many_and_of_few_weights(runtime, rng, batch):
+    model = prune(LanguageModel(sizes=(40, 40)), rng, 0.05)
+    for _, link in model.variational_links():
+        link.log_sigma2.array[::3] = -20
+        link.log_sigma2.array[1::3] = 9
+    check(model, rng, batch)
+
+
 @pytest.mark.parametrize("form", ["dense", "csr"])
 def test_formats_that_are_asked_for(rng, form):
     model = prune(LanguageModel(), rng, 0.3)
