@@ -54,7 +54,7 @@ class RNNForLM(Chain):
         """Scores of the next words, (length * batch, n_vocab), of x (length, batch)."""
         h = self.l1(self.dropout1(self.embed(x)))
         h = self.l2(self.dropout2(h))
-        return self.l3(rows(self.dropout3(h)))
+        return self.l3(F.rows(self.dropout3(h)))
 
 
 class RNNForLMVD(L.VariationalDropoutChain, RNNForLM):
@@ -124,6 +124,15 @@ class OneHotLSTM(Chain):
         self.h = hs[-1, ...]
         return hs
 
+    def as_links(self) -> tuple[Any, ...]:
+        """The same of links that ``to_cpu_sparse`` knows: gates take in the vectors."""
+        size = 4 * self.n_units
+        unit = numpy.eye(size, dtype="f4")
+        lstm = L.LSTM(size, self.n_units, upward_init=unit)
+        lstm.upward.b.array = self.b.array
+        lstm.replace_child("lateral", self.lateral)
+        return self.embed, lstm
+
 
 class OneHotRNNForLM(Chain):
     """One LSTM, of one-hot words, and a softmax layer: that of Lobacheva et al. (2017).
@@ -151,7 +160,7 @@ class OneHotRNNForLM(Chain):
 
     def forward(self, x: Any) -> Any:
         """Scores of the next words, (length * batch, n_vocab), of x (length, batch)."""
-        return self.l2(rows(self.dropout(self.l1(x))))
+        return self.l2(F.rows(self.dropout(self.l1(x))))
 
 
 class OneHotRNNForLMVD(L.VariationalDropoutChain, OneHotRNNForLM):
@@ -166,11 +175,6 @@ class OneHotRNNForLMVD(L.VariationalDropoutChain, OneHotRNNForLM):
     ) -> None:
         super().__init__(*args, dropout=0, **kwargs)
         self.to_variational_dropout(**(variational or {}))
-
-
-def rows(h: Any) -> Any:
-    """Vectors, (length, batch, size), as rows of a matrix."""
-    return array_namespace(h).reshape(h, (-1, h.shape[-1]))
 
 
 class Network(NamedTuple):

@@ -230,6 +230,7 @@ def report(args, model, test):
         figures["weight_ratio"] = size.weight_ratio
         figures["weights_kept"] = {x.name: x.weights_kept for x in size.layers}
         inspection.plot_log_alpha(model, out / "log_alpha.png")
+        model.to_cpu_sparse().save(out / "model_sparse.npz")
         model.to_device("cpu" if args.gpu < 0 else args.gpu)
     pruned = "" if args.pretrain else ", pruned"
     lines = [f"test perplexity{pruned}: {figures['test_perplexity']:.2f}"]

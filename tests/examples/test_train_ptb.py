@@ -16,6 +16,7 @@ import vdcore
 from vdcore import datasets, initializers
 from vdcore import links as L
 from vdcore.arrays import to_numpy
+from vdcore.backends import sparse_backend
 from vdcore.iterators import ParallelSequentialIterator
 from vdcore.serializers import FileFormatError
 from vdcore.training import BPTTUpdater
@@ -373,6 +374,20 @@ def test_the_test_perplexity_is_that_of_the_file(train, tmp_path, scripts, recip
     log_p = scores - numpy.log(numpy.exp(scores).sum(axis=1, keepdims=True))
     mean = log_p[numpy.arange(len(log_p)), window[1].ravel()].mean()
     assert summary["test_perplexity"] == pytest.approx(numpy.exp(-mean), rel=1e-5)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_the_sparse_model_gives_the_scores_of_the_trained_one(
+    train, tmp_path, scripts, recipe
+):
+    train("-e", 2, "--recipe", recipe)
+    sparse = sparse_backend.load(tmp_path / "out" / "model_sparse.npz")
+    model, _ = scripts["sample"].load(tmp_path / "out" / "model.npz")
+    ids = numpy.arange(30, dtype=numpy.int32).reshape(10, 3) % 9
+    with vdcore.using_config("train", False):
+        expected = model(ids).reshape(10, 3, -1)
+    scale = abs(expected).max()
+    numpy.testing.assert_allclose(sparse.predict(ids), expected, atol=2e-6 * scale)
 
 
 @pytest.fixture(scope="module")

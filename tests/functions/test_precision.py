@@ -88,6 +88,7 @@ CALLS = {
     "max_pooling_2d": lambda x, W, s, b, t, noise: F.max_pooling_2d(one_image(x), 2, 1),
     "pad": lambda x, W, s, b, t, noise: F.pad(x, 1),
     "relu": lambda x, W, s, b, t, noise: F.relu(x),
+    "rows": lambda x, W, s, b, t, noise: F.rows(x),
     "sample_weights": lambda x, W, s, b, t, noise: F.sample_weights(
         W[:, :3], s[:, :3], noise[:3, :]
     ),
