@@ -22,7 +22,7 @@ from vdcore.reporter import report
 from vdcore.variational.counting import NetworkSize
 
 if TYPE_CHECKING:
-    from vdcore.backends.sparse_backend import SparseModel
+    from vdcore.backends.sparse_backend import SparseModel, SparseRecurrentModel
     from vdcore.kernels import TotalPenalty
 
 KL_SCALES = ("elbo", "layer-mean")
@@ -200,7 +200,7 @@ class VariationalDropoutChain(Chain):
 
     def to_cpu_sparse(
         self, in_shape: tuple[int, ...] | None = None, **options: Any
-    ) -> SparseModel:
+    ) -> SparseModel | SparseRecurrentModel:
         """A sparse model for inference on the CPU, with the noise weights left out.
 
         See :func:`vdcore.backends.sparse_backend.to_cpu_sparse`.

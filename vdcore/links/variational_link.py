@@ -19,7 +19,7 @@ from vdcore.serializers import generator_state, restore_generator
 from vdcore.variational.pruning import THRESHOLD
 
 if TYPE_CHECKING:
-    from vdcore.backends.sparse_backend import SparseModel
+    from vdcore.backends.sparse_backend import SparseModel, SparseRecurrentModel
 
 LOG_ALPHA_CLIP = 8.0  # of the authors' code and the Chainer original
 INITIAL_LOG_SIGMA2 = -10.0  # likewise
@@ -201,7 +201,7 @@ class VariationalLink(Link):
 
     def get_sparse_cpu_model(
         self, in_shape: tuple[int, ...] | None = None, **options: Any
-    ) -> SparseModel:
+    ) -> SparseModel | SparseRecurrentModel:
         """Return this layer alone as a sparse model for inference on the CPU.
 
         See :func:`vdcore.backends.sparse_backend.to_cpu_sparse`.
