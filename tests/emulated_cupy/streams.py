@@ -61,6 +61,11 @@ class _Queue:
                 self._work.popleft()()
 
 
+# Of streams that are no more, whose work is still to be done; not by the finalizer, which
+# may run in the middle of anything, even of a change of numpy.errstate.
+_orphans: list[_Queue] = []
+
+
 class _BaseStream:
     is_non_blocking = False
 
@@ -71,7 +76,7 @@ class _BaseStream:
         self._before: list[_BaseStream] = []
         self._queue = _Queue()
         _streams_alive.add(self)
-        weakref.finalize(self, self._queue.finish).atexit = False
+        weakref.finalize(self, _orphans.append, self._queue).atexit = False
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _BaseStream) and self.ptr == other.ptr
@@ -186,6 +191,8 @@ class _BaseStream:
 
     def _finish(self) -> None:
         """Do what was put off; the default stream waits for blocking streams too."""
+        while _orphans:
+            _orphans.pop().finish()
         self._queue.finish()
         if self.ptr != 0:
             return
