@@ -73,6 +73,10 @@ class StepGraph:
         self._numbers.upload()
         self._graph.launch(self._stream)
 
+    def wait(self) -> None:
+        """Wait for all steps: the memory of a graph at work must not be given back."""
+        self._stream.synchronize()
+
     def repeat(self) -> None:
         """Do a step."""
         for call in self._host_part:

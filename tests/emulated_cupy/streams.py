@@ -61,9 +61,16 @@ class _Queue:
                 self._work.popleft()()
 
 
-# Of streams that are no more, whose work is still to be done; not by the finalizer, which
-# may run in the middle of anything, even of a change of numpy.errstate.
-_orphans: list[_Queue] = []
+def _finish_elsewhere(queue: _Queue) -> None:
+    """Do the work of a stream that is no more, in a thread of its own.
+
+    A finalizer may run in the middle of anything. In the middle of entering
+    numpy.errstate, a context variable, another change of it crashes the interpreter.
+    """
+    if queue.length:
+        thread = threading.Thread(target=queue.finish)
+        thread.start()
+        thread.join()
 
 
 class _BaseStream:
@@ -76,7 +83,7 @@ class _BaseStream:
         self._before: list[_BaseStream] = []
         self._queue = _Queue()
         _streams_alive.add(self)
-        weakref.finalize(self, _orphans.append, self._queue).atexit = False
+        weakref.finalize(self, _finish_elsewhere, self._queue).atexit = False
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _BaseStream) and self.ptr == other.ptr
@@ -191,8 +198,6 @@ class _BaseStream:
 
     def _finish(self) -> None:
         """Do what was put off; the default stream waits for blocking streams too."""
-        while _orphans:
-            _orphans.pop().finish()
         self._queue.finish()
         if self.ptr != 0:
             return

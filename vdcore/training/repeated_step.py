@@ -43,7 +43,9 @@ class RepeatedStep:
         """Do a step."""
         state = tuple(self._describe())
         if state != self._state:
-            self._graph = None
+            if self._graph is not None:
+                self._graph.wait()
+                self._graph = None
             self._step()
             # The first step makes arrays, of parameters and of the optimizer.
             self._state = tuple(self._describe())
