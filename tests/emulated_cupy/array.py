@@ -626,7 +626,8 @@ def array(
 ) -> ndarray:
     """An array on the current device from an array of any place, numbers or lists."""
     if subok:
-        raise NotImplementedError
+        message = "array: CuPy does not support `subok`"
+        raise NotImplementedError(message)
     order = order or "K"
     if isinstance(obj, ndarray):
         elsewhere = obj.data.device_id != devices.current_id()

@@ -230,7 +230,8 @@ class ufunc:
         if dtype is not None:
             options["dtype"] = checked_dtype(dtype)
         if any(x is not None for x in outs) and self.nout > 1:
-            raise NotImplementedError
+            message = f"{self.name}: the emulated CuPy has no `out` of several results"
+            raise NotImplementedError(message)
         target = outs[0] if outs else None
         return call(self._function, *args, **options, out=target)
 

@@ -75,17 +75,19 @@ class RawModule:
 
     def compile(self, log_stream: Any = None) -> None:
         """Compile now, not when the first kernel is asked for."""
+        self._compiled()
+
+    def _compiled(self) -> _Library:
         path = compilation.compiled(self.code, self.options, self.name_expressions)
         self._library = _Library(path)
+        return self._library
 
     def get_function(self, name: str) -> RawKernel:
         """The kernel of this name or expression."""
-        if self._library is None:
-            self.compile()
-        assert self._library is not None
-        if name not in self._library.kernels:
+        library = self._library or self._compiled()
+        if name not in library.kernels:
             raise CUDADriverError(NO_SUCH_SYMBOL)
-        return RawKernel._of(self._library, name)
+        return RawKernel._of(library, name)
 
 
 class RawKernel:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy
@@ -39,7 +40,7 @@ class Blocks(initializers.Initializer):
         return numpy.concatenate([initializer(block) for initializer in self.each])
 
 
-class RecurrentLink(Chain):
+class RecurrentLink(Chain, ABC):
     """Base of layers that carry a state from step to step, and from call to call.
 
     One of its child links, `upward`, maps the input to the gates, the other, `lateral`,
@@ -219,15 +220,45 @@ class RecurrentLink(Chain):
             hs.append(state["h"])
         return array_namespace(*hs).stack(hs, axis=0), state
 
+    @abstractmethod
     def _sequence(
         self, z: Array, W: Array, b: Array | None, **state: Array
     ) -> tuple[Array, dict[str, Array]]:
         """All steps from the part of the inputs and the lateral weights."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _step(self, z: Array, a: Array, **state: Array) -> dict[str, Array]:
         """State after one step from the parts of input and hidden state."""
-        raise NotImplementedError
+
+
+class HiddenStateLink(RecurrentLink):
+    """A recurrent layer whose hidden state is all of its state."""
+
+    def set_state(self, h: Array) -> None:
+        """Begin the next call with this hidden state, which is copied."""
+        self._set_state(h=h)
+
+    def forward(self, x: Array, h: Array | None = None) -> Array:
+        """Do one step, or all of a sequence.
+
+        Parameters
+        ----------
+        x : array, shape (batch, in_size) or (time, batch, in_size)
+        h : array, shape (batch, out_size), optional
+            State to begin with, instead of the link's own, which is neither used nor
+            changed.
+
+        Returns
+        -------
+        array, shape (batch, out_size) or (time, batch, out_size)
+            Hidden state of each step.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As :meth:`LSTM.forward`.
+        """
+        return self._call(x, {"h": h})[0]
 
 
 def _weights(link: Any) -> tuple[Array, Array | None]:

@@ -6,10 +6,10 @@ from typing import Any
 
 from vdcore import functions as F
 from vdcore.arrays import Array
-from vdcore.links.recurrent import RecurrentLink
+from vdcore.links.recurrent import HiddenStateLink
 
 
-class TanhRNN(RecurrentLink):
+class TanhRNN(HiddenStateLink):
     """Simple recurrent network, with a state that is carried from call to call.
 
     ``h_t = tanh(W_u x_t + W_l h_{t-1} + b)`` (Elman 1990).
@@ -44,32 +44,6 @@ class TanhRNN(RecurrentLink):
     ) -> None:
         super().__init__()
         self._setup(in_size, out_size, upward_init, lateral_init, [bias_init])
-
-    def set_state(self, h: Array) -> None:
-        """Begin the next call with this hidden state, which is copied."""
-        self._set_state(h=h)
-
-    def forward(self, x: Array, h: Array | None = None) -> Array:
-        """Do one step, or all of a sequence.
-
-        Parameters
-        ----------
-        x : array, shape (batch, in_size) or (time, batch, in_size)
-        h : array, shape (batch, out_size), optional
-            State to begin with, instead of the link's own, which is neither used nor
-            changed.
-
-        Returns
-        -------
-        array, shape (batch, out_size) or (time, batch, out_size)
-            Hidden state of each step.
-
-        Raises
-        ------
-        ValueError, TypeError
-            As :meth:`LSTM.forward`.
-        """
-        return self._call(x, {"h": h})[0]
 
     def _sequence(
         self, z: Array, W: Array, b: Array | None, **state: Array
