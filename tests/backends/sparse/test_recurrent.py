@@ -85,8 +85,12 @@ def empty(link):
 
 
 def outputs(model, ids):
-    """Scores of the masked network, which continues from its state."""
-    with using_config("train", False):
+    """Scores of the masked network, which continues from its state.
+
+    It runs as it was imported: only the sparse model is to do without numba.
+    """
+    with using_config("train", False), pytest.MonkeyPatch.context() as patch:
+        patch.delenv("VDCORE_NUMBA", raising=False)
         return numpy.asarray(model(ids)).reshape(*ids.shape, -1)
 
 
