@@ -10,6 +10,7 @@ from vdcore.functions.gru import gru, gru_cell
 from vdcore.functions.linear import flatten, linear
 from vdcore.functions.loss import softmax_cross_entropy
 from vdcore.functions.lstm import lstm, lstm_cell
+from vdcore.functions.mean_squared_error import mean_squared_error
 from vdcore.functions.normalization import (
     batch_normalization,
     fixed_batch_normalization,
@@ -36,6 +37,7 @@ __all__ = [
     "lstm",
     "lstm_cell",
     "max_pooling_2d",
+    "mean_squared_error",
     "pad",
     "relu",
     "rows",
