@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vdcore.datasets.boston import get_boston
 from vdcore.datasets.cifar import get_cifar10, get_cifar100
 from vdcore.datasets.digits import get_digits
 from vdcore.datasets.mnist import get_fashion_mnist, get_kmnist, get_mnist
@@ -23,6 +24,7 @@ __all__ = [
     "Standardization",
     "SubDataset",
     "TupleDataset",
+    "get_boston",
     "get_cifar10",
     "get_cifar100",
     "get_digits",
