@@ -1,0 +1,1 @@
+"""Parts of the torch backend; its face is :mod:`vdcore.backends.torch_backend`."""
