@@ -5,8 +5,9 @@ the sparse model with SciPy's products and compiled. The networks are that of Lo
 et al. (2017), one LSTM of 256 units that is given one-hot words, whose dense form takes
 no input product either; the same with an embedding of 256 numbers; and the medium one
 of Zaremba et al. (2014), two LSTMs of 650 units. Weights are a random pattern of the
-published compression, 22 times. Or the network is that of --model, a file that a
-language model's ``to_cpu_sparse().save(path)`` wrote.
+published compression, 22 times; of the first network also one with more of them left
+where training leaves more, in the softmax and lateral weights. Or the network is that
+of --model, a file that a language model's ``to_cpu_sparse().save(path)`` wrote.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from _measure import interleave, markdown_table, parse_arguments, report
 
 WORDS = 10_000
 DENSITY = 1 / 22  # Chirkova, Lobacheva, Vetrov 2018: Penn Treebank, words
+TRAINED = {"embed": 0.0142, "l1/lateral": 0.095, "l2": 0.117}  # of such a training
 CHECKED = 20  # tokens whose scores are compared
 
 
@@ -34,6 +36,7 @@ def main() -> None:
     else:
         networks = {
             "one-hot, LSTM-256": one_hot(rng),
+            "as training leaves it": one_hot(rng, densities=TRAINED),
             "256, LSTM-256": embedded(rng, 256, 1),
             "650, 2 x LSTM-650": embedded(rng, 650, 2),
         }
@@ -82,41 +85,43 @@ def add_options(parser) -> None:
     parser.add_argument("--model", help="file of a sparse language model of LSTMs")
 
 
-def random_layer(rng, name, out_size, in_size):
+def random_layer(rng, name, out_size, in_size, density=DENSITY):
     import numpy
 
     from vdcore.backends.sparse.layer import pruned_layer
 
     W = rng.standard_normal((out_size, in_size), dtype=numpy.float32) * 0.1
     b = rng.standard_normal(out_size, dtype=numpy.float32) * numpy.float32(0.1)
-    return pruned_layer(name, W, rng.random(W.shape) < DENSITY, b)
+    return pruned_layer(name, W, rng.random(W.shape) < density, b)
 
 
-def random_table(rng, size):
+def random_table(rng, size, density=DENSITY):
     from vdcore.backends.sparse_backend import Embedding
 
-    layer = random_layer(rng, "embed", WORDS, size)
+    layer = random_layer(rng, "embed", WORDS, size, density)
     return Embedding(layer.name, layer.W)
 
 
-def lstm(rng, name, upward, units):
+def lstm(rng, name, upward, units, density=DENSITY):
     from vdcore.backends.sparse_backend import Recurrent
 
-    lateral = random_layer(rng, f"{name}/lateral", 4 * units, units)
+    lateral = random_layer(rng, f"{name}/lateral", 4 * units, units, density)
     return Recurrent(name, "lstm", upward, lateral)
 
 
-def one_hot(rng, units=256):
+def one_hot(rng, units=256, densities=None):
     """The table of a word's weights, of which the gates are given the sum with h's."""
+    densities = densities or dict.fromkeys(TRAINED, DENSITY)
     import numpy
 
     from vdcore.backends.sparse.layer import pruned_layer
 
     unit = numpy.eye(4 * units, dtype=numpy.float32)
+    upward = pruned_layer("l1/upward", unit, unit > 0, None)
     return [
-        random_table(rng, 4 * units),
-        lstm(rng, "l1", pruned_layer("l1/upward", unit, unit > 0, None), units),
-        random_layer(rng, "l2", WORDS, units),
+        random_table(rng, 4 * units, densities["embed"]),
+        lstm(rng, "l1", upward, units, densities["l1/lateral"]),
+        random_layer(rng, "l2", WORDS, units, densities["l2"]),
     ]
 
 

@@ -14,6 +14,7 @@ from vdcore.backends.cpu.team import parallel_for
 from vdcore.backends.cpu.vector_math import sigmoid, tanh
 from vdcore.backends.sparse.kernels import SOFTMAX, activate, softmax
 from vdcore.backends.sparse.recurrent_layers import CELLS
+from vdcore.backends.sparse.slice_kernels import multiply_share
 
 # mypy: ignore-errors
 # Numba gives these functions their types.
@@ -24,9 +25,10 @@ u = numpy.uint64  # an index that might be negative costs a test each time
 # Kinds of a step, after those of recurrent ones.
 LSTM, GRU, TANH = range(len(CELLS))
 EMBEDDING, AFFINE, ACTIVATION = range(len(CELLS), len(CELLS) + 3)
-# How the kept weights of a matrix are stored. A row that has as many as there are
-# columns is taken for a dense one, in order.
-ROWS, COLUMNS = range(2)
+# How the kept weights of a matrix are stored: row by row, to look up (one that has as
+# many as there are columns has all of them, in order); column by column, for an input
+# that is mostly zeros; in slices, for any other.
+ROWS, COLUMNS, SLICES = range(3)
 
 
 @jit()
@@ -70,41 +72,22 @@ def cells(kind, z, a, h, c):
 
 
 @jit()
-def product_rows(matrix, indptr, indices, values, biases, x, y, first, last):
-    """Compute elements `first` to `last` of a matrix times `x`, plus biases."""
-    columns, start, bias = u(matrix[2]), u(matrix[3]), u(matrix[4])
-    for o in range(u(first), u(last)):
-        total = biases[bias + o]
-        q = u(indptr[start + o])
-        end = u(indptr[start + o + u(1)])
-        if end - q == columns:
-            row = values[q:end]
-            for j in range(columns):
-                total += row[j] * x[j]
-        else:
-            while q < end:
-                total += values[q] * x[indices[q]]
-                q += u(1)
-        y[o] = total
-
-
-@jit()
 def product_part(
-    share, matrix, indptr, indices, values, biases, x, y, part
+    matrix, shares, rows, values, places, runs, biases, x, y, part
 ):  # fmt: skip
-    """Compute the part of a product that begins at element ``share * part``."""
-    first = share * part
-    last = min(first + share, matrix[1])
-    product_rows(matrix, indptr, indices, values, biases, x, y, first, last)
+    """Compute one share of a product."""
+    multiply_share(
+        matrix[3] + part, shares, rows, values, places, runs, biases, matrix[2], x, y
+    )
 
 
 @jit()
-def product(board, matrix, indptr, indices, values, biases, x, y):
+def product(
+    board, matrix, indptr, indices, values, biases, shares, rows, places, runs, x, y,
+):  # fmt: skip
     """Compute a matrix times `x` plus biases, by several threads if it is large."""
-    rows, parts = matrix[1], matrix[5]
-    weights = (indptr, indices, values, biases)
     if matrix[0] == COLUMNS:
-        for o in range(rows):
+        for o in range(matrix[1]):
             y[o] = biases[matrix[4] + o]
         for j in range(matrix[2]):
             scale = x[j]
@@ -114,11 +97,13 @@ def product(board, matrix, indptr, indices, values, biases, x, y):
                 while q < end:
                     y[indices[q]] += values[q] * scale
                     q += u(1)
-    elif parts == 1:
-        product_rows(matrix, *weights, x, y, 0, rows)
+        return
+    weights = (shares, rows, values, places, runs, biases)
+    if matrix[5] == 0:
+        for share in range(matrix[4]):
+            product_part(matrix, *weights, x, y, share)
     else:
-        share = (rows + parts - 1) // parts
-        parallel_for(board, parts, product_part, (share, matrix, *weights, x, y))
+        parallel_for(board, matrix[4], product_part, (matrix, *weights, x, y))
 
 
 @jit()
@@ -147,6 +132,10 @@ def _readonly(dtype, ndim):
         _readonly(types.uint32, 1),
         _readonly(types.float32, 1),
         _readonly(types.float32, 1),
+        _readonly(types.int64, 2),
+        _readonly(types.uint32, 1),
+        _readonly(types.uint8, 1),
+        _readonly(types.uint32, 1),
         _readonly(types.int64, 1),
         _readonly(types.float32, 2),
         types.float32[:, ::1],
@@ -155,8 +144,8 @@ def _readonly(dtype, ndim):
     )
 )
 def run(
-    board, steps, matrices, indptr, indices, values, biases, ids, x, state, out,
-    room,
+    board, steps, matrices, indptr, indices, values, biases, shares, rows, places,
+    runs, ids, x, state, out, room,
 ):  # fmt: skip
     """Take a sequence through the layers, one example and step after the other.
 
@@ -168,11 +157,14 @@ def run(
         Kind, size of the output, number of the (first) matrix, activation, and place
         of `h` in a state, after which comes `c`.
     matrices : array of int64, shape (matrices, 6)
-        How it is stored, rows, columns, where its row (or column) pointers start in
-        `indptr` and its biases in `biases`, and in how many parts its product is
-        computed.
+        How it is stored, rows, and columns; where its row or column pointers start in
+        `indptr` and its biases in `biases`. Of one in slices: its first share, the
+        number of its shares, and whether these are shared by threads.
     indptr, indices, values, biases : array
         The matrices.
+    shares, rows, places, runs : array
+        Those in slices; see :func:`slice_kernels.multiply_share`. Their biases are in
+        the order of `rows`.
     ids : array of int64, shape (time * batch,)
         Rows of the embedding, if the first layer is one.
     x : array, shape (time * batch, in_size)
@@ -186,6 +178,7 @@ def run(
     memory = numpy.empty((4, room), numpy.float32)
     here, there, z, a = memory[0], memory[1], memory[2], memory[3]
     weights = (indptr, indices, values)
+    all_weights = (*weights, biases, shares, rows, places, runs)
     batch = len(state)
     last = len(steps) - 1
     for row in range(len(out)):
@@ -198,7 +191,7 @@ def run(
                 look_up(matrices[number], *weights, ids[row], here)
             elif kind == AFFINE:
                 y = out[row] if k == last else there
-                product(board, matrices[number], *weights, biases, here, y)
+                product(board, matrices[number], *all_weights, here, y)
                 activate(y[:size], steps[k, 3])
                 if k != last:
                     here, there = there, here
@@ -208,10 +201,10 @@ def run(
                 place = steps[k, 4]
                 h = own[place : place + size]
                 c = own[place + size :]
-                product(board, matrices[number], *weights, biases, here, z)
-                product(board, matrices[number + 1], *weights, biases, h, a)
-                rows = matrices[number, 1]
-                cell(kind, z[:rows], a[:rows], h, c)
+                product(board, matrices[number], *all_weights, here, z)
+                product(board, matrices[number + 1], *all_weights, h, a)
+                gates = matrices[number, 1]
+                cell(kind, z[:gates], a[:gates], h, c)
                 here[:size] = h
         if steps[last, 0] != AFFINE:
             out[row] = here[: out.shape[1]]

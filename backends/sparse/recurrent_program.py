@@ -16,6 +16,7 @@ from vdcore.backends.sparse.recurrent_kernels import (
     COLUMNS,
     EMBEDDING,
     ROWS,
+    SLICES,
     run,
 )
 from vdcore.backends.sparse.recurrent_layers import CELLS, Embedding, Recurrent
@@ -25,12 +26,13 @@ from vdcore.backends.sparse.recurrent_runtime import (
     matrices,
     state_size,
 )
+from vdcore.backends.sparse.slices import LANES, shares
 
 PARALLEL_FROM = 40_000  # weights of a product; fewer are done before a thread starts
 
 
 def compiled_steps(
-    layers: Sequence[Stage], dense_from: float, threads: int
+    layers: Sequence[Stage], full_from: float, threads: int
 ) -> SequenceNetwork:
     """All layers by one compiled call, one row after the other.
 
@@ -38,12 +40,12 @@ def compiled_steps(
     ----------
     layers : sequence of Stage
         As ``shrink_recurrent`` returns them.
-    dense_from : float
+    full_from : float
         Share of a row's weights from which all are multiplied, those that were pruned
         too: they need no indices.
     threads : int
     """
-    weights = _Weights(dense_from, threads)
+    weights = _Weights(full_from, threads)
     steps: list[list[int]] = []
     place = size = 0
     before: Any = None
@@ -52,10 +54,12 @@ def compiled_steps(
         for matrix in matrices(layer):
             # Of an input that is mostly zeros only what the others meet.
             is_first = number == len(weights.matrices)
-            by_columns = is_first and _is_sparse_table(before) and dense_from > 0
-            weights.append(COLUMNS if by_columns else ROWS, matrix.W, matrix.b)
+            if is_first and _is_sparse_table(before) and full_from > 0:
+                weights.append_columns(matrix.W, matrix.b)
+            else:
+                weights.append_slices(matrix.W, matrix.b)
         if isinstance(layer, Embedding):
-            weights.append(ROWS, layer.W)
+            weights.append_table(layer.W)
             kind, size = EMBEDDING, layer.W.shape[1]
         elif isinstance(layer, Recurrent):
             kind, size = CELLS.index(layer.cell), layer.units
@@ -75,7 +79,7 @@ def _is_sparse_table(layer: Any) -> bool:
 
 def _caller(steps: numpy.ndarray, weights: _Weights, threads: int) -> SequenceNetwork:
     arrays = (steps, *weights.arrays())
-    parts = max(matrix[-1] for matrix in weights.matrices)
+    parts = max(matrix[4] * matrix[5] for matrix in weights.matrices)
     out_size, room = int(steps[-1, 1]), max(weights.room, int(steps[:, 1].max()))
     call = run.compiled
     no_ids, no_rows = numpy.empty(0, numpy.int64), numpy.empty((0, 0), numpy.float32)
@@ -92,47 +96,71 @@ def _caller(steps: numpy.ndarray, weights: _Weights, threads: int) -> SequenceNe
 class _Weights:
     """Matrices one after the other; see :func:`recurrent_kernels.run`."""
 
-    def __init__(self, dense_from: float, threads: int) -> None:
-        self.dense_from = dense_from
+    def __init__(self, full_from: float, threads: int) -> None:
+        self.full_from = full_from
         self.threads = threads
         self.room = 1  # the largest number of rows or columns, but of tables
         self.matrices: list[list[int]] = []
-        self.indptr: list[numpy.ndarray] = []
-        self.indices: list[numpy.ndarray] = []
-        self.values: list[numpy.ndarray] = []
-        self.biases: list[numpy.ndarray] = []
+        self.indptr = _Joined(numpy.int64)
+        self.indices = _Joined(numpy.uint32)
+        self.values = _Joined(numpy.float32)
+        self.biases = _Joined(numpy.float32)
+        self.shares = _Joined(numpy.int64, 7)
+        self.rows = _Joined(numpy.uint32)
+        self.places = _Joined(numpy.uint8)
+        self.runs = _Joined(numpy.uint32)
 
-    def append(self, form: int, W: Any, b: numpy.ndarray | None = None) -> None:
-        """Append a matrix and its biases; without them it is a table."""
-        parts, bias = 1, sum(map(len, self.biases))
-        if b is not None:
-            self.biases.append(b)
-            self.room = max(self.room, *W.shape)
-            if W.nnz >= PARALLEL_FROM and self.threads > 1:
-                parts = 2 * self.threads  # one that starts late leaves more to others
-        start = sum(map(len, self.indptr))
-        self.matrices.append([form, *W.shape, start, bias, parts])
-        W = W.tocsc() if form == COLUMNS else with_full_rows(W, self.dense_from)
-        self.indptr.append(W.indptr + sum(map(len, self.values)))
-        self.indices.append(W.indices)
-        self.values.append(W.data)
+    def append_table(self, W: csr_array) -> None:
+        """Append a matrix whose rows are looked up."""
+        self._append(ROWS, W.shape, with_full_rows(W, self.full_from))
+
+    def append_columns(self, W: csr_array, b: numpy.ndarray) -> None:
+        """Append a matrix, of which an input that is mostly zeros meets few columns."""
+        self.room = max(self.room, *W.shape)
+        self._append(COLUMNS, W.shape, W.tocsc())
+        self.rows.append(numpy.arange(len(b)))
+        self.biases.append(b)
+
+    def _append(self, form: int, shape: tuple[int, int], compressed: Any) -> None:
+        self.matrices.append([form, *shape, self.indptr.size, self.biases.size, 0])
+        self.indptr.append(compressed.indptr + self.values.size)
+        self.indices.append(compressed.indices)
+        self.values.append(compressed.data)
+
+    def append_slices(self, W: csr_array, b: numpy.ndarray) -> None:
+        """Append any other matrix."""
+        self.room = max(self.room, *W.shape)
+        shared = W.nnz >= PARALLEL_FROM and self.threads > 1
+        # One that starts late leaves more to others.
+        own = shares(W, self.full_from, 2 * self.threads if shared else 1)
+        first = self.shares.size
+        self.matrices.append([SLICES, *W.shape, first, len(own), int(shared)])
+        for each in own:
+            starts = [x.size for x in (self.rows, self.values, self.places, self.runs)]
+            counts = [each.full, each.slices, len(each.rows)]
+            self.shares.append(numpy.asarray([counts + starts]))
+            self.rows.append(each.rows)
+            self.biases.append(b[each.rows])
+            self.values.append(each.values)
+            self.places.append(each.places)
+            self.runs.append(each.runs)
 
     def arrays(self) -> tuple[numpy.ndarray, ...]:
-        """Arguments of the kernel, from `matrices` to `biases`."""
-        return (
-            numpy.asarray(self.matrices, numpy.int64),
-            _joined(self.indptr, numpy.int64),
-            _joined(self.indices, numpy.uint32),
-            _joined(self.values, numpy.float32),
-            _joined(self.biases, numpy.float32),
+        """Arguments of the kernel, from `matrices` to `runs`."""
+        self.biases.append(numpy.zeros(LANES))  # a slice reads beyond its last row
+        joined = (
+            *(self.indptr, self.indices, self.values, self.biases),
+            *(self.shares, self.rows, self.places, self.runs),
         )
+        matrices = numpy.asarray(self.matrices, numpy.int64)
+        return matrices, *(each.array() for each in joined)
 
 
-def with_full_rows(W: csr_array, dense_from: float) -> csr_array:
+def with_full_rows(W: csr_array, full_from: float) -> csr_array:
     """The matrix with all weights, those that are 0 too, of rows that have many."""
     W.sort_indices()
     columns, counts = W.shape[1], numpy.diff(W.indptr)
-    full = counts >= dense_from * columns
+    full = counts >= full_from * columns
     stored = numpy.where(full, columns, counts)
     of_full, kept = numpy.repeat(full, stored), numpy.repeat(~full, counts)
     values = numpy.empty(len(of_full), W.dtype)
@@ -144,5 +172,16 @@ def with_full_rows(W: csr_array, dense_from: float) -> csr_array:
     return csr_array((values, indices, indptr), shape=W.shape)
 
 
-def _joined(arrays: list[numpy.ndarray], dtype: Any) -> numpy.ndarray:
-    return numpy.concatenate([numpy.empty(0, dtype), *arrays]).astype(dtype)
+class _Joined:
+    """Arrays one after the other, of numbers or of rows of them."""
+
+    def __init__(self, dtype: Any, *row: int) -> None:
+        self.parts = [numpy.empty((0, *row), dtype)]
+        self.size = 0
+
+    def append(self, array: numpy.ndarray) -> None:
+        self.parts.append(array)
+        self.size += len(array)
+
+    def array(self) -> numpy.ndarray:
+        return numpy.concatenate(self.parts).astype(self.parts[0].dtype)

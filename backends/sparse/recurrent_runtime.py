@@ -31,7 +31,6 @@ from vdcore.backends.sparse.recurrent_layers import (
 )
 from vdcore.backends.sparse.runtime import (
     FORMATS,
-    WEIGHT_TIMES,
     fastest_format,
     network,
 )
@@ -40,9 +39,7 @@ SequenceNetwork = Callable[[numpy.ndarray, numpy.ndarray], numpy.ndarray]
 
 FEW = 2  # examples, or rows of all, that are computed one by one where compiled
 MANY = 16  # numbers that products of more are made for
-# Shares from which all weights of a matrix are stored, and of a row multiplied.
-DENSE_TABLE = 0.4
-DENSE_FROM = WEIGHT_TIMES["dense"][0] / WEIGHT_TIMES["compiled"][0]
+DENSE_TABLE = 0.4  # share of its weights from which all of a matrix are stored
 
 
 def state_size(layer: Recurrent) -> int:
@@ -91,7 +88,7 @@ def sequence_network(
     elif numba_or_none() is None:
         formats = [fastest_format(matrix, 1) for matrix in products]
     else:
-        formats = ["dense" if _is_dense(x) else "compiled" for x in products]
+        formats = ["dense" if _is_full(x) else "compiled" for x in products]
     if numba_or_none() is None or asked == "csr":
         return layer_by_layer(layers, threads, asked), formats
 
@@ -102,9 +99,10 @@ def sequence_network(
     @cache
     def steps(until: int) -> Any:
         from vdcore.backends.sparse.recurrent_program import compiled_steps
+        from vdcore.backends.sparse.slice_kernels import FULL_FROM
 
-        dense_from = {"dense": 0.0, "compiled": 2.0}.get(asked or "", DENSE_FROM)
-        return compiled_steps(layers[:until], dense_from, threads)
+        full_from = {"dense": 0.0, "compiled": 2.0}.get(asked or "", FULL_FROM)
+        return compiled_steps(layers[:until], full_from, threads)
 
     @cache
     def rest(first: int) -> Any:
@@ -121,10 +119,12 @@ def sequence_network(
     return run, formats
 
 
-def _is_dense(matrix: Any) -> bool:
-    """Whether all rows have so many weights left that they are taken as dense ones."""
+def _is_full(matrix: Any) -> bool:
+    """Whether all rows have so many weights left that all of them are multiplied."""
+    from vdcore.backends.sparse.slice_kernels import FULL_FROM
+
     counts = numpy.diff(matrix.W.indptr)
-    return bool((counts >= DENSE_FROM * matrix.W.shape[1]).all()) and matrix.kept > 0
+    return bool((counts >= FULL_FROM * matrix.W.shape[1]).all()) and matrix.kept > 0
 
 
 # Layer by layer
