@@ -99,7 +99,7 @@ def _share(W: csr_array, full_from: float, first: int, last: int) -> Share:
         starts[by_depth, k] = ends - LANES * depths[by_depth, k]
         size = int(ends[-1]) if number else size
         lengths, firsts = numpy.unique(depths[by_depth, k], return_index=True)
-        runs.append(numpy.count_nonzero(lengths))
+        runs.append(int(numpy.count_nonzero(lengths)))
         bounds = pairwise([*firsts, number])
         for length, (begin, end) in zip(lengths, bounds, strict=True):
             if length:
