@@ -146,15 +146,18 @@ struct Layers {
 };
 
 // One warp: value, weighted value, mean rate, sparsity, compression.
-extern "C" __global__ void network(const Layers layers, unsigned count, float size,
-                                   float* __restrict__ totals) {
+// The first `counted` of the layers have a share in the last three.
+extern "C" __global__ void network(const Layers layers, unsigned count, unsigned counted,
+                                   float size, float* __restrict__ totals) {
     float value = 0.0f, weighted = 0.0f, rate_sum = 0.0f, kept = 0.0f;
     for (unsigned k = threadIdx.x; k < count; k += WARP) {
         const float divergence = *layers.value[k];
         value += layers.scale[k] * divergence;
         weighted += layers.factor[k].get() * divergence;
-        rate_sum += *layers.rate_sum[k];
-        kept += *layers.kept[k];
+        if (k < counted) {
+            rate_sum += *layers.rate_sum[k];
+            kept += *layers.kept[k];
+        }
     }
     value = warp_sum(value);
     weighted = warp_sum(weighted);

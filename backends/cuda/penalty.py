@@ -63,9 +63,10 @@ def total_penalty(
     layers = numpy.zeros(1, _LAYERS)
     (fields,) = layers
     for name, column in zip(_SUMS, (values, rate_sums, kept), strict=True):
-        fields[name][:count] = [array.data.ptr for array in column]
+        fields[name][: len(column)] = [array.data.ptr for array in column]
     fields["scale"][:count] = scales
     fields["factor"][:count] = [number(factor)[0] for factor in factors]
     totals = cupy.empty(5, cupy.float32)
-    _kernels.launch("network", 1, layers, count, float(size), totals, threads=WARP)
+    arguments = layers, count, len(kept), float(size), totals
+    _kernels.launch("network", 1, *arguments, threads=WARP)
     return kernels.TotalPenalty(*totals)

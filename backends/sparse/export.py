@@ -86,7 +86,7 @@ def layers_of(
             draft = _draft(step, masked).of(Embedding)
             drafts.append(_stored(draft, dense))
         elif isinstance(step.link, RecurrentLink):
-            drafts.append(_recurrent(step, masked, dense))
+            _append_recurrent(drafts, step, masked, dense)
         else:
             _append_weights(drafts, _draft(step, masked))
     if is_recurrent(drafts):
@@ -224,22 +224,29 @@ def _append_scaling(drafts: list[Any], scaling: _Scaling) -> None:
 
 
 def _append_weights(drafts: list[Any], draft: _Draft) -> None:
-    """Append a layer; an affine one takes in batch normalisation that it follows.
+    """Append a layer; an affine one takes in the scaling that it follows.
 
     A convolution does not: its padding comes after, and is not normalised.
     """
     if isinstance(draft.layer, Layer):
         while drafts and isinstance(drafts[-1], Flatten):
             drafts.pop()
-        last = drafts[-1] if drafts else None
-        if isinstance(last, _Scaling) and last.activation == "identity":
-            drafts.pop()
-            W, b = draft.layer.W, draft.layer.b
-            pixels = W.shape[1] // len(last.factor)
-            factor, shift = (v.repeat(pixels) for v in (last.factor, last.shift))
-            b = numpy.where(draft.keep, W, 0) @ shift + (0 if b is None else b)
-            draft = replace(draft, layer=replace(draft.layer, W=W * factor, b=b))
+        draft = _with_scaling(drafts, draft)
     drafts.append(draft)
+
+
+def _with_scaling(drafts: list[Any], draft: _Draft) -> _Draft:
+    """An affine layer that does what the scaling before it did, which goes."""
+    last = drafts[-1] if drafts else None
+    if not isinstance(last, _Scaling) or last.activation != "identity":
+        return draft
+    drafts.pop()
+    W, b = draft.layer.W, draft.layer.b
+    pixels = W.shape[1] // len(last.factor)
+    factor, shift = (v.repeat(pixels) for v in (last.factor, last.shift))
+    b = numpy.where(draft.keep, W, 0) @ shift + (0 if b is None else b)
+    layer = replace(draft.layer, W=W * factor, b=b)
+    return replace(draft, layer=layer, keep=draft.keep & (factor != 0))
 
 
 def _draft(step: Step, masked: bool) -> _Draft:
@@ -253,6 +260,7 @@ def _draft(step: Step, masked: bool) -> _Draft:
     keep = W != 0
     if variational:
         _finite(name, "log_sigma2", link.log_sigma2.array)
+        W = W * _multipliers(link, masked)
         keep = to_numpy(link.keep_mask()).reshape(W.shape) if masked else W == W
     if not isinstance(link, Convolution2D):
         return _Draft(Layer(name, W, b), keep)
@@ -260,16 +268,38 @@ def _draft(step: Step, masked: bool) -> _Draft:
     return _Draft(Convolution(name, W, b, **geometry), keep)
 
 
-def _recurrent(step: Step, masked: bool, dense: bool) -> Recurrent:
+def _multipliers(link: VariationalLink, masked: bool) -> Any:
+    """What the weights of a layer are multiplied by, of a shape that goes with them."""
+    factor: Any = 1.0
+    for group in link.multiplied:
+        if group.is_factor:
+            means = _means(group.scale, masked)
+            factor = factor * group.spread(means, link.W.array)
+    return factor
+
+
+def _means(scale: VariationalLink, masked: bool) -> numpy.ndarray:
+    """Mean multipliers, in double precision."""
+    W = scale.masked_W() if masked else scale.W.array
+    return _finite(f"{scale.name}", "W", W)
+
+
+def _append_recurrent(drafts: list[Any], step: Step, masked: bool, dense: bool) -> None:
+    """Append a recurrent layer, and multipliers of its units for the next one."""
     link: Any = step.link
     name = _name(step)
     _check_initialized(name, link.upward.W.is_initialized)
-    maps = [
-        _stored(_draft(Step(child, f"{name}/{child}", link[child]), masked), dense)
+    upward, lateral = (
+        _draft(Step(child, f"{name}/{child}", link[child]), masked)
         for child in ("upward", "lateral")
-    ]
+    )
+    maps = _with_scaling(drafts, upward), lateral
     (cell,) = (cell for cls, cell in _CELLS.items() if isinstance(link, cls))
-    return Recurrent(name, cell, *maps)
+    drafts.append(Recurrent(name, cell, *(_stored(draft, dense) for draft in maps)))
+    if link.unit_scale is not None:
+        factor = _means(link.unit_scale, masked)
+        scaling = _Scaling(f"{name}/unit_scale", factor, numpy.zeros_like(factor))
+        drafts.append(scaling)
 
 
 def _scaling(step: Step) -> _Scaling:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -10,7 +11,13 @@ import numpy
 
 from vdcore.backends.cpu.threads import thread_count
 from vdcore.backends.sparse.file import save_layers
-from vdcore.backends.sparse.layer import Stage, WeightedStage
+from vdcore.backends.sparse.layer import Stage
+from vdcore.backends.sparse.recurrent_groups import (
+    Group,
+    groups_of,
+    weighted,
+    weights_left,
+)
 from vdcore.backends.sparse.recurrent_layers import (
     STATES,
     Embedding,
@@ -19,7 +26,6 @@ from vdcore.backends.sparse.recurrent_layers import (
 )
 from vdcore.backends.sparse.recurrent_runtime import (
     available_formats,
-    matrices,
     sequence_network,
     state_size,
 )
@@ -108,8 +114,9 @@ class SparseRecurrentModel:
     def state(self) -> dict[str, numpy.ndarray]:
         """Copies of the state, by name: ``"l1/h"``, and ``"l1/c"`` of an LSTM.
 
-        Of shape (batch, units), float32. Units that nothing reads are left at 0. Empty
-        before the first call. To set it, assign all arrays under the same names.
+        Of shape (batch, units), float32. Units that nothing reads are left at 0, and
+        hidden states are those before multipliers of the units. Empty before the first
+        call. To set it, assign all arrays under the same names.
         """
         if self._state is None:
             return {}
@@ -214,16 +221,41 @@ class SparseRecurrentModel:
     def summary(self) -> str:
         """A table of the matrices: how stored and computed, weights kept, bytes.
 
-        "left" is the shape without the units that do nothing.
+        "left" is the shape without the units that do nothing. Then the words, units and
+        gates that are left, and the weights.
         """
         formats = iter(self.formats)
         rows = [
             (stored, left, "" if isinstance(stored, Embedding) else next(formats))
             for layer, shrunk in zip(self.layers, self.shrunk, strict=True)
-            for stored, left in zip(_weighted(layer), _weighted(shrunk), strict=True)
+            for stored, left in zip(weighted(layer), weighted(shrunk), strict=True)
         ]
         # Gates that are the input itself are a unit matrix, and no weights.
-        return weights_table([x for x in rows if not is_identity(x[0].W)], self.layers)
+        table = weights_table([x for x in rows if not is_identity(x[0].W)], self.layers)
+        weights = f"weights: {self.weights_left:,} of {self.weights:,}"
+        ratio = f"{self.weight_ratio:.1f}x without what does nothing"
+        return "\n".join([table, *map(str, self.groups), f"{weights}, {ratio}"])
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """Words, units and gates that are left; see :class:`Group`."""
+        return groups_of(self.layers, self.shrunk)
+
+    @property
+    def weights(self) -> int:
+        """Number of weights before pruning, without biases."""
+        return sum(layer.size for layer in self.layers)
+
+    @property
+    def weights_left(self) -> int:
+        """Number of weights that are left without what does nothing."""
+        return weights_left(self.layers, self.shrunk)
+
+    @property
+    def weight_ratio(self) -> float:
+        """Weights before pruning over those left; infinite if none is."""
+        left = self.weights_left
+        return self.weights / left if left else math.inf
 
     def _places(self) -> Any:
         """Name, units, those left and first column of each array of the state."""
@@ -278,7 +310,3 @@ class SparseRecurrentModel:
                 raise ValueError(message)
             return numpy.ascontiguousarray(x, numpy.int64)
         return numpy.require(x, requirements=["C", "A"])
-
-
-def _weighted(layer: Stage) -> tuple[WeightedStage, ...]:
-    return (layer,) if isinstance(layer, Embedding) else matrices(layer)

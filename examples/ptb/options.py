@@ -183,6 +183,15 @@ def parse_args(description):
         "reparameterisation (default with soskek)",
     )
     add(
+        "--multipliers",
+        nargs="*",
+        choices=["words", "units", "gates"],
+        default=[],
+        metavar="GROUP",
+        help="groups of weights that are learnt to be left out as a whole: words (rows "
+        "of the embedding), units and gates of the LSTM; default: none",
+    )
+    add(
         "--kl",
         default="molchanov",
         choices=["molchanov", "exact"],
@@ -219,6 +228,8 @@ def parse_args(description):
     if args.autoload:
         latest = latest_snapshot(args.out)
         args.resume = str(latest) if latest else args.resume
+    if len(set(args.multipliers)) < len(args.multipliers):
+        parser.error("--multipliers: name each group once")
     if args.gpu < 0 and args.graph:
         parser.error("--graph goes with --gpu")
     return args

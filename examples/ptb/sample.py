@@ -3,7 +3,7 @@
     python examples/ptb/sample.py result/ptb/best_model.npz --prime "the company"
 
 The vocabulary is read from vocabulary.json beside the model. Of a variational model the
-weights that are noise are left out, so that it writes as a plain one.
+weights that are noise are left out, and the sparse network runs on the CPU.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy
 from net import NETWORKS
 
-import vdcore
-from vdcore import serializers, variational
+from vdcore import serializers
+from vdcore.backends.sparse_backend import to_cpu_sparse
 
 END_OF_LINE = "<eos>"
 
@@ -102,9 +102,9 @@ class Vocabulary:
 
 
 def load(path):
-    """A trained model as a plain one, pruned, and its vocabulary."""
-    arrays = serializers.read_npz(path)
+    """A trained model as a sparse one, pruned, and its vocabulary."""
     beside = Path(path).parent / "vocabulary.json"
+    is_variational = any(x.endswith("log_sigma2") for x in serializers.read_npz(path))
     if not beside.is_file():
         message = (
             f"{path}: train_ptb.py writes vocabulary.json beside a model, and there is "
@@ -113,26 +113,21 @@ def load(path):
         raise FileNotFoundError(message)
     settings = json.loads(beside.read_text())
     tokens = settings["tokens"]
-    model = NETWORKS[settings["recipe"]].plain(len(tokens), settings["units"])
-    for name, parameter in model.namedparams():
-        name = name.removeprefix("/")
-        if name not in arrays or arrays[name].shape != parameter.array.shape:
-            message = (
-                f"{path}: is not of the run that wrote {beside}: that has an array "
-                f"{name!r} of shape {parameter.array.shape}"
-            )
-            raise serializers.FileFormatError(message)
-        parameter.array = pruned(arrays, name, settings["threshold"])
-    return model, Vocabulary(tokens, settings["data"])
-
-
-def pruned(arrays, name, threshold):
-    """An array of a file, with 0 where it holds weights that are noise."""
-    log_sigma2 = arrays.get(name.removesuffix("W") + "log_sigma2")
-    if not name.endswith("/W") or log_sigma2 is None:
-        return arrays[name]
-    log_alpha = variational.log_alpha(arrays[name], log_sigma2)
-    return numpy.where(variational.keep_mask(log_alpha, threshold), arrays[name], 0)
+    network = NETWORKS[settings["recipe"]]
+    options = {}
+    if is_variational:
+        options["variational"] = {
+            "loga_threshold": settings["threshold"],
+            "multipliers": tuple(settings["multipliers"]),
+        }
+    kind = network.variational if is_variational else network.plain
+    model = kind(len(tokens), settings["units"], **options)
+    try:
+        serializers.load_npz(path, model)
+    except serializers.FileFormatError as error:
+        message = f"{path}: is not of the run that wrote {beside}: {error}"
+        raise serializers.FileFormatError(message) from error
+    return to_cpu_sparse(model), Vocabulary(tokens, settings["data"])
 
 
 def draw(scores, temperature, rng):
@@ -148,11 +143,10 @@ def sample(model, prime, length, temperature, rng):
     """Ids that go on from those of `prime`."""
     model.reset_state()
     ids = []
-    with vdcore.using_config("train", False):
-        scores = model(numpy.asarray(prime, "i4")[:, None])[-1]
-        for _ in range(length):
-            ids.append(draw(scores, temperature, rng))
-            scores = model(numpy.asarray([[ids[-1]]], "i4"))[-1]
+    (scores,) = model.predict(numpy.asarray(prime)[:, None])[-1]
+    for _ in range(length):
+        ids.append(draw(scores, temperature, rng))
+        (scores,) = model.step(ids[-1:])
     return ids
 
 

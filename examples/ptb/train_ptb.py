@@ -78,6 +78,7 @@ def build_model(args, n_vocab, num_tokens):
         warm_up=0,  # see KLWarmUp
         variational={
             "noise": args.noise,
+            "multipliers": tuple(args.multipliers),
             "kl": args.kl,
             "loga_threshold": args.threshold,
             "initial_log_sigma2": args.log_sigma2,
@@ -212,8 +213,9 @@ def test_perplexity(args, model, test):
 
 def write_vocabulary(args, vocabulary):
     """What sample.py needs besides the model's weights."""
-    settings = {name: getattr(args, name) for name in ("recipe", "data", "units")}
-    settings |= {"threshold": args.threshold, "tokens": list(vocabulary)}
+    names = "recipe", "data", "units", "multipliers", "threshold"
+    settings = {name: getattr(args, name) for name in names}
+    settings |= {"tokens": list(vocabulary)}
     write_text_atomically(
         Path(args.out) / "vocabulary.json", json.dumps(settings, indent=0)
     )
@@ -230,7 +232,10 @@ def report(args, model, test):
         figures["weight_ratio"] = size.weight_ratio
         figures["weights_kept"] = {x.name: x.weights_kept for x in size.layers}
         inspection.plot_log_alpha(model, out / "log_alpha.png")
-        model.to_cpu_sparse().save(out / "model_sparse.npz")
+        sparse = model.to_cpu_sparse()
+        sparse.save(out / "model_sparse.npz")
+        figures["weight_ratio_left"] = sparse.weight_ratio
+        figures["groups"] = {f"{x.name}/{x.kind}": x.kept for x in sparse.groups}
         model.to_device("cpu" if args.gpu < 0 else args.gpu)
     pruned = "" if args.pretrain else ", pruned"
     lines = [f"test perplexity{pruned}: {figures['test_perplexity']:.2f}"]
@@ -242,7 +247,7 @@ def report(args, model, test):
             f"{figures['best_test_perplexity']:.2f}"
         )
     if not args.pretrain:
-        lines += ["", str(size)]
+        lines += ["", str(size), "", "sparse model:", sparse.summary()]
     write_text_atomically(out / "summary.txt", "\n".join(lines) + "\n")
     settings = figures | {"settings": vars(args)}
     write_text_atomically(out / "summary.json", json.dumps(settings, indent=1))

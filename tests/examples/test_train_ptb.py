@@ -13,8 +13,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 import vdcore
-from vdcore import datasets, initializers
-from vdcore import links as L
+from vdcore import datasets, initializers, serializers
 from vdcore.arrays import to_numpy
 from vdcore.backends import sparse_backend
 from vdcore.iterators import ParallelSequentialIterator
@@ -104,7 +103,7 @@ def assert_same_model(one, other):
 
 RECIPES = {
     "soskek": ("embed", "l1/upward", "l1/lateral", "l2/upward", "l2/lateral", "l3"),
-    "lobacheva": ("l1/embed", "l1/lateral", "l2"),
+    "lobacheva": ("l1/upward", "l1/lateral", "l2"),
 }
 
 
@@ -142,8 +141,9 @@ def test_a_recipe_learns(train, scripts, tmp_path, recipe, dense):
         ("--recipe", "soskek", "--noise", "weights", "--mask-from", 1),
         ("--recipe", "soskek", "--pretrain", "--lr", 1),
         ("--recipe", "lobacheva", "--data", "chars", "--limit", 1500),
+        ("--recipe", "lobacheva", "--multipliers", "words", "units", "gates"),
     ],
-    ids=["lobacheva", "soskek", "dense", "chars"],
+    ids=["lobacheva", "soskek", "dense", "chars", "multipliers"],
 )
 def test_a_run_resumes_bit_for_bit(train, tmp_path, options):
     """The evaluation between the epochs leaves the states of the training alone."""
@@ -295,40 +295,10 @@ def test_first_weights(scripts):
     assert_array_equal(first["/l1/b"], numpy.repeat([0, 1, 0, 0], 6))
     for gate in range(4):
         part = slice(6 * gate, 6 * gate + 6)
-        for W in (first["/l1/embed/W"][:, part], first["/l1/lateral/W"][part]):
+        for W in (first["/l1/upward/W"][:, part], first["/l1/lateral/W"][part]):
             numpy.testing.assert_allclose(W.T @ W, numpy.eye(6), atol=1e-6)
     for path, p in plain["soskek"].namedparams():
         assert 0.05 < abs(p.array).max() <= numpy.float32(0.1), path
-
-
-def test_one_hot_words_are_rows_of_a_table(scripts):
-    """The table is that of an LSTM's upward weights, transposed."""
-    vdcore.seed(0)
-    ours = scripts["net"].OneHotLSTM(7, 5)
-    bias = ours.b.array
-    plain = L.LSTM(7, 5)
-    plain.upward.W.array = ours.embed.W.array.T + 0
-    plain.upward.b.array = bias + 0
-    plain.lateral.W.array = ours.lateral.W.array + 0
-    words = numpy.random.default_rng(0).integers(0, 7, (6, 3)).astype("i4")
-    for part in (words[:4], words[4:]):  # the state is carried
-        expected = plain(numpy.eye(7, dtype="f4")[part])
-        numpy.testing.assert_allclose(ours(part), expected, atol=1e-6)
-    ours.reset_state()
-    assert (ours(words[4:]) != expected).any()
-
-
-def test_words_of_a_window_share_their_noise(scripts):
-    """One draw of the weights for all streams and steps."""
-    vdcore.seed(0)
-    net = scripts["net"].NETWORKS["lobacheva"].variational
-    options = {"initial_log_sigma2": 0.0, "noise": "weights"}
-    model = net(9, 4, num_examples=10, warm_up=0, variational=options)
-    words = numpy.tile(numpy.arange(6, dtype="i4")[:, None], (1, 3))
-    hidden = model.l1(words)
-    assert_array_equal(hidden[:, 0], hidden[:, 1])
-    model.reset_state()
-    assert (model.l1(words) != hidden).any()  # another draw
 
 
 @pytest.mark.gpu
@@ -369,25 +339,39 @@ def test_the_test_perplexity_is_that_of_the_file(train, tmp_path, scripts, recip
     model, _ = scripts["sample"].load(tmp_path / "out" / "model.npz")
     iterator = ParallelSequentialIterator(test, 4, repeat=False, length=1000)
     (window,) = iterator
-    with vdcore.using_config("train", False):
-        scores = model(window[0]).astype(float)
+    scores = model.predict(window[0]).reshape(-1, model.out_size).astype(float)
     log_p = scores - numpy.log(numpy.exp(scores).sum(axis=1, keepdims=True))
     mean = log_p[numpy.arange(len(log_p)), window[1].ravel()].mean()
     assert summary["test_perplexity"] == pytest.approx(numpy.exp(-mean), rel=1e-5)
 
 
+@pytest.mark.parametrize("groups", [(), ("words", "units", "gates")], ids=len)
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_the_sparse_model_gives_the_scores_of_the_trained_one(
-    train, tmp_path, scripts, recipe
+    train, tmp_path, scripts, monkeypatch, recipe, groups
 ):
-    train("-e", 2, "--recipe", recipe)
-    sparse = sparse_backend.load(tmp_path / "out" / "model_sparse.npz")
-    model, _ = scripts["sample"].load(tmp_path / "out" / "model.npz")
+    options = ["-e", 2, "--recipe", recipe, "--multipliers", *groups]
+    printed, _ = train(*options)
+    out = tmp_path / "out"
+    sparse = sparse_backend.load(out / "model_sparse.npz")
+    args = parsed(scripts, monkeypatch, *SMALL, *options)
+    model = scripts["train_ptb"].build_model(args, 11, 720)
+    serializers.load_npz(out / "model.npz", model)
     ids = numpy.arange(30, dtype=numpy.int32).reshape(10, 3) % 9
     with vdcore.using_config("train", False):
         expected = model(ids).reshape(10, 3, -1)
     scale = abs(expected).max()
     numpy.testing.assert_allclose(sparse.predict(ids), expected, atol=2e-6 * scale)
+    written, _ = scripts["sample"].load(out / "model.npz")
+    sparse.reset_state(3)
+    assert_array_equal(written.predict(ids), sparse.predict(ids))
+    multipliers = [x for _, x in model.variational_links() if not x.is_weighted]
+    assert len(multipliers) == (0, 3, 5)[len(groups) // 3 * (1 + (recipe == "soskek"))]
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["weight_ratio_left"] == sparse.weight_ratio
+    for group in sparse.groups:
+        assert f"\n{group}\n" in printed
+        assert summary["groups"][f"{group.name}/{group.kind}"] == group.kept
 
 
 @pytest.fixture(scope="module")

@@ -107,6 +107,30 @@ def test_the_state_is_carried_from_window_to_window():
     assert_allclose(carried, run_over(model, text(), 3 * LENGTH), atol=1e-3)
 
 
+@pytest.mark.parametrize("reset", [True, False, None])
+def test_an_epoch_begins_with_no_state(reset):
+    updater, model = make(
+        lr=0.0, **({} if reset is None else {"reset_each_epoch": reset})
+    )
+    model.rnn.l.log_sigma2.array -= 100
+    while not updater.is_new_epoch:
+        updater.update()
+    windows = -(-40 // (STREAMS * LENGTH))
+    assert updater.iteration == windows
+    if reset is False:  # Chainer's
+        # Each stream goes on with the text of the next one.
+        other, streams = model.copy(), text().reshape(STREAMS, -1)
+        streams = numpy.concatenate([streams, streams[::-1]], axis=1)
+        other.rnn.reset_state()
+        with vdcore.using_config("train", False):
+            other(streams[:, : windows * LENGTH].T)
+        assert_allclose(model.rnn.h, other.rnn.h, atol=1e-3)
+    else:
+        assert model.rnn.h is None
+    updater.update()
+    assert model.rnn.h is not None
+
+
 def test_the_loss_is_called_once_a_window():
     """And so the KL is added once, and its coefficient grows once."""
     updater, model = make()
@@ -279,7 +303,8 @@ def test_a_graph_changes_no_number():
         places = set()
         for k in range(8):
             updater.update()
-            places.add(model.rnn.h.data.ptr)
+            if graph:
+                places.add(model.rnn.h.data.ptr)
             if k == 5:
                 evaluator()
         assert len(places) == 1 or not graph

@@ -104,13 +104,15 @@ def total_penalty(
 
     Parameters
     ----------
-    values, rate_sums, kept : list of array, shape ()
+    values : list of array, shape ()
         Of each layer.
+    rate_sums, kept : list of array, shape ()
+        Of the first layers, those whose weights are counted.
     scales, factors : list of float
         A layer's value counts so much in `value`, and in `weighted`; factors may be
         arrays of shape ().
     size : int
-        Number of weights of all layers.
+        Number of weights that are counted.
 
     Returns
     -------

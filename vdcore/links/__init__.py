@@ -8,6 +8,7 @@ from vdcore.links.embed_id import EmbedID
 from vdcore.links.gru import StatefulGRU
 from vdcore.links.linear import Linear
 from vdcore.links.lstm import LSTM
+from vdcore.links.one_hot_lstm import OneHotLSTM
 from vdcore.links.recurrent import RecurrentLink
 from vdcore.links.statistics import calculate_p, calculate_stats, get_vd_links
 from vdcore.links.tanh_rnn import TanhRNN
@@ -19,8 +20,10 @@ from vdcore.links.variational_link import VariationalLink
 from vdcore.links.variational_recurrent import (
     VariationalDropoutGRU,
     VariationalDropoutLSTM,
+    VariationalDropoutOneHotLSTM,
     VariationalDropoutTanhRNN,
 )
+from vdcore.links.variational_scale import VariationalDropoutScale
 
 __all__ = [
     "LSTM",
@@ -29,6 +32,7 @@ __all__ = [
     "Dropout",
     "EmbedID",
     "Linear",
+    "OneHotLSTM",
     "RecurrentLink",
     "StatefulGRU",
     "TanhRNN",
@@ -38,6 +42,8 @@ __all__ = [
     "VariationalDropoutGRU",
     "VariationalDropoutLSTM",
     "VariationalDropoutLinear",
+    "VariationalDropoutOneHotLSTM",
+    "VariationalDropoutScale",
     "VariationalDropoutTanhRNN",
     "VariationalLink",
     "calculate_p",

@@ -10,6 +10,7 @@ from vdcore.links.embed_id import EmbedID
 from vdcore.links.gru import StatefulGRU
 from vdcore.links.linear import Linear
 from vdcore.links.lstm import LSTM
+from vdcore.links.one_hot_lstm import OneHotLSTM
 from vdcore.links.tanh_rnn import TanhRNN
 from vdcore.links.variational_convolution import VariationalDropoutConvolution2D
 from vdcore.links.variational_embed_id import VariationalDropoutEmbedID
@@ -18,23 +19,30 @@ from vdcore.links.variational_link import VariationalLink
 from vdcore.links.variational_recurrent import (
     VariationalDropoutGRU,
     VariationalDropoutLSTM,
+    VariationalDropoutOneHotLSTM,
     VariationalDropoutTanhRNN,
 )
-from vdcore.links.variational_rules import check_rule
+from vdcore.links.variational_rules import check_multipliers, check_rule
 
 VARIATIONAL_FORM: dict[type[Link], Any] = {
     Convolution2D: VariationalDropoutConvolution2D,
     EmbedID: VariationalDropoutEmbedID,
     LSTM: VariationalDropoutLSTM,
+    OneHotLSTM: VariationalDropoutOneHotLSTM,
     Linear: VariationalDropoutLinear,
     StatefulGRU: VariationalDropoutGRU,
     TanhRNN: VariationalDropoutTanhRNN,
 }
-WITH_NOISE = (EmbedID, LSTM, StatefulGRU, TanhRNN)  # whose forms have rules of noise
+MULTIPLIERS = ("words", "units", "gates")
 
 
 def to_variational_dropout(
-    model: Link, *, verbose: bool = False, noise: str = "weights", **options: Any
+    model: Link,
+    *,
+    verbose: bool = False,
+    noise: str = "weights",
+    multipliers: tuple[str, ...] = (),
+    **options: Any,
 ) -> Link:
     """Replace plain layers by variational ones with the same weights, in place.
 
@@ -42,13 +50,17 @@ def to_variational_dropout(
     ----------
     model : Link
         The tree below it is searched at every depth. Links whose class is exactly
-        ``Linear``, ``Convolution2D``, ``EmbedID``, ``LSTM``, ``StatefulGRU`` or
-        ``TanhRNN`` are replaced; subclasses and layers that are variational already are
-        kept, but what subclasses hold is searched. A layer without bias stays without.
+        ``Linear``, ``Convolution2D``, ``EmbedID``, ``LSTM``, ``OneHotLSTM``,
+        ``StatefulGRU`` or ``TanhRNN`` are replaced; subclasses and layers that are
+        variational already are kept, but what subclasses hold is searched. A layer
+        without bias stays without.
     verbose : bool
         Print a line for each link that was replaced or kept.
     noise : {"weights", "activations"}
         Rule of recurrent layers and embeddings; see :class:`VariationalDropoutLSTM`.
+    multipliers : tuple of {"words", "units", "gates"}
+        Groups of weights that have a multiplier, of embeddings and recurrent layers;
+        see there. Default none.
     **options
         Arguments of the variational layers, for example ``initial_log_sigma2=-8``.
 
@@ -70,21 +82,31 @@ def to_variational_dropout(
         )
         raise TypeError(message)
     check_rule("to_variational_dropout", noise)
-    _convert_children(model, "", verbose, noise, options)
+    check_multipliers("to_variational_dropout", multipliers, MULTIPLIERS)
+    _convert_children(model, "", verbose, noise, multipliers, options)
     return model
 
 
 def _convert_children(
-    parent: Any, path: str, verbose: bool, noise: str, options: dict[str, Any]
+    parent: Any,
+    path: str,
+    verbose: bool,
+    noise: str,
+    multipliers: tuple[str, ...],
+    options: dict[str, Any],
 ) -> None:
     for child in list(parent.children()):
         child_path = f"{path}/{child.name}"
         form = VARIATIONAL_FORM.get(type(child))
         if form is not None:
-            rule = {"noise": noise} if type(child) in WITH_NOISE else {}
-            parent.replace_child(child.name, form.from_link(child, **rule, **options))
+            rules: dict[str, Any] = {}
+            if hasattr(form, "kinds_of_multipliers"):  # and has noise of two kinds
+                known = form.kinds_of_multipliers
+                rules["noise"] = noise
+                rules["multipliers"] = tuple(x for x in multipliers if x in known)
+            parent.replace_child(child.name, form.from_link(child, **rules, **options))
         elif not isinstance(child, VariationalLink):
-            _convert_children(child, child_path, verbose, noise, options)
+            _convert_children(child, child_path, verbose, noise, multipliers, options)
         if verbose:
             action = "Retain" if form is None else "Replace"
             print(f"{action} link {child_path} ({type(child).__name__})")

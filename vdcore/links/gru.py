@@ -59,5 +59,13 @@ class StatefulGRU(HiddenStateLink):
         hs = F.gru(z, W, b, state["h"], self.recompute)
         return hs, {"h": hs[-1, ...]}
 
-    def _step(self, z: Array, a: Array, **state: Array) -> dict[str, Array]:
-        return {"h": F.gru_cell(z, a, state["h"])}
+    def _step(
+        self, z: Array, a: Array, units: Array | None, **state: Array
+    ) -> dict[str, Array]:
+        h = F.gru_cell(z, a, state["h"])
+        if units is None:
+            return {"h": h}
+        # Of the candidate: the old state has been multiplied already.
+        update = slice(self.out_size, 2 * self.out_size)
+        kept = F.sigmoid(z[:, update] + a[:, update]) * state["h"]
+        return {"h": (h - kept) * units + kept}

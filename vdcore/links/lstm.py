@@ -100,6 +100,8 @@ class LSTM(RecurrentLink):
         hs, c = F.lstm(z, W, state["h"], state["c"], self.recompute)
         return hs, {"c": c, "h": hs[-1, ...]}
 
-    def _step(self, z: Array, a: Array, **state: Array) -> dict[str, Array]:
+    def _step(
+        self, z: Array, a: Array, units: Array | None, **state: Array
+    ) -> dict[str, Array]:
         h, c = F.lstm_cell(z + a, state["c"])
-        return {"c": c, "h": h}
+        return {"c": c, "h": h if units is None else h * units}

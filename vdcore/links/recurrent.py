@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from functools import partial
 from typing import Any
 
 import numpy
@@ -25,19 +26,22 @@ from vdcore.links.variational_link import VariationalLink
 
 
 class Blocks(initializers.Initializer):
-    """Equal blocks of rows, one for each gate, each made by an initializer.
+    """Equal blocks along an axis, one for each gate, each made by an initializer.
 
     Orthogonal weights, for one, are so within a gate.
     """
 
-    def __init__(self, each: list[initializers.Initializer]) -> None:
+    def __init__(self, each: list[initializers.Initializer], axis: int = 0) -> None:
         super().__init__(each[0].dtype)
         self.each = each
+        self.axis = axis
 
     def __call__(self, shape: tuple[int, ...]) -> numpy.ndarray:
         """Make a new array of this shape."""
-        block = (shape[0] // len(self.each), *shape[1:])
-        return numpy.concatenate([initializer(block) for initializer in self.each])
+        block = list(shape)
+        block[self.axis] //= len(self.each)
+        blocks = [initializer(tuple(block)) for initializer in self.each]
+        return numpy.concatenate(blocks, axis=self.axis)
 
 
 class RecurrentLink(Chain, ABC):
@@ -63,6 +67,9 @@ class RecurrentLink(Chain, ABC):
     state_names: tuple[str, ...] = ("h",)
     gates = 1  # blocks of rows of the weights
     noise = "weights"
+    # Multipliers of variational layers.
+    unit_scale: Any = None
+    gate_scale: Any = None
 
     upward: Any
     lateral: Any
@@ -91,23 +98,38 @@ class RecurrentLink(Chain, ABC):
                 raise ValueError(message)
         assert out_size is not None
         self.out_size = out_size
-        rows = self.gates * out_size
-        upward = self._by_gate(upward_init, initializers.LeCunNormal())
-        dtype = upward.dtype
-        lateral = self._by_gate(lateral_init, initializers.LeCunNormal(dtype=dtype))
+        default = initializers.LeCunNormal()
+        dtype = initializers.get_initializer(upward_init, default).dtype
+        default = initializers.LeCunNormal(dtype=dtype)
         zero = initializers.Constant(0, dtype)
         bias = Blocks([initializers.get_initializer(value, zero) for value in biases])
+        lateral = self._by_gate(lateral_init, default)
         with self.init_scope():
-            self.upward = Linear(in_size, rows, False, upward, bias)
+            self._set_upward(in_size, upward_init, default, bias)
+            rows = self.gates * out_size
             self.lateral = Linear(out_size, rows, lateral_nobias, lateral)
         self.reset_state()
 
-    def _by_gate(self, value: Any, default: initializers.Initializer) -> Any:
+    def _set_upward(
+        self,
+        in_size: int | None,
+        weights: Any,
+        default: initializers.Initializer,
+        bias: initializers.Initializer,
+    ) -> None:
+        """Make what maps the input to the gates."""
+        rows = self.gates * self.out_size
+        weights = self._by_gate(weights, default)
+        self.upward = Linear(in_size, rows, False, weights, bias)
+
+    def _by_gate(
+        self, value: Any, default: initializers.Initializer, axis: int = 0
+    ) -> initializers.Initializer:
         """An initializer that makes each gate by itself; a given array is whole."""
         made = initializers.get_initializer(value, default)
         if isinstance(value, numpy.ndarray):
             return made
-        return Blocks([made] * self.gates)
+        return Blocks([made] * self.gates, axis)
 
     @property
     def in_size(self) -> int | None:
@@ -161,16 +183,23 @@ class RecurrentLink(Chain, ABC):
         """Whether `x` is a sequence, not one step; raise if it is neither."""
         check_array(type(self).__name__, "x", x)
         shape = tuple(x.shape)
-        size = self.in_size
-        fits = len(shape) in (2, 3) and 0 not in shape
-        if not fits or (size is not None and shape[-1] != size):
-            name = "in_size" if size is None else size
+        sizes = self._input_sizes
+        axes = len(shape) - len(sizes)  # of batch, and time if there is one
+        expected = shape[axes:] if None in sizes else sizes
+        if axes not in (1, 2) or 0 in shape or shape[axes:] != expected:
+            names = ("in_size" if size is None else str(size) for size in sizes)
+            one = ", ".join(("batch", *names))
             message = (
-                f"{type(self).__name__}: `x` must have shape (batch, {name}), for one "
-                f"step, or (time, batch, {name}), none of them 0, got {shape}"
+                f"{type(self).__name__}: `x` must have shape ({one}), for one step, or "
+                f"(time, {one}), none of them 0, got {shape}"
             )
             raise ValueError(message)
-        return len(shape) == 3
+        return axes == 2
+
+    @property
+    def _input_sizes(self) -> tuple[int | None, ...]:
+        """Of the axes of an input after batch and time; None is not known yet."""
+        return (self.in_size,)
 
     def _filled(
         self, state: dict[str, Any], batch: int, like: Array, given: bool
@@ -203,22 +232,51 @@ class RecurrentLink(Chain, ABC):
         self, xs: Array, state: dict[str, Array]
     ) -> tuple[Array, dict[str, Array]]:
         """Hidden states of all steps and the state after the last."""
+        z = self._inputs(xs)
+        scaled = self.unit_scale is not None or self.gate_scale is not None
+        variational = isinstance(self.lateral, VariationalLink)
+        if not scaled and not (self._noise_by_activation and variational):
+            return self._sequence(z, *_weights(self.lateral), **state)
+        return self._steps(z, state)
+
+    @property
+    def _noise_by_activation(self) -> bool:
+        return self.noise == "activations" and config.train
+
+    def _inputs(self, xs: Array) -> Array:
+        """What the inputs add to the gates, in all steps: (time, batch, rows)."""
         time, batch, size = xs.shape
-        xp = array_namespace(xs)
-        rows = xp.reshape(xs, (time * batch, size))
-        by_activation = self.noise == "activations" and config.train
-        if by_activation:
+        rows = array_namespace(xs).reshape(xs, (time * batch, size))
+        if self._noise_by_activation:
             z = self.upward(rows)
         else:
             z = F.linear(rows, *_weights(self.upward))
-        z = array_namespace(z).reshape(z, (time, batch, z.shape[-1]))
-        if not (by_activation and isinstance(self.lateral, VariationalLink)):
-            return self._sequence(z, *_weights(self.lateral), **state)
+        return array_namespace(z).reshape(z, (time, batch, z.shape[-1]))
+
+    def _steps(
+        self, z: Array, state: dict[str, Array]
+    ) -> tuple[Array, dict[str, Array]]:
+        """All steps one by one: noise of each, or multipliers of each example."""
+        batch = z.shape[1]
+        units, gates = (
+            None if scale is None else scale.draw(batch)
+            for scale in (self.unit_scale, self.gate_scale)
+        )
+        z = _multiplied(z, self._input_bias, gates)
+        lateral = self.lateral
+        bias = None if lateral.b is None else lateral.b.array
+        if not self._noise_by_activation:
+            lateral = partial(F.linear, W=_weights(lateral)[0], b=bias)
         hs = []
-        for t in range(time):
-            state = self._step(z[t, ...], self.lateral(state["h"]), **state)
+        for t in range(z.shape[0]):
+            a = _multiplied(lateral(state["h"]), bias, gates)
+            state = self._step(z[t, ...], a, units, **state)
             hs.append(state["h"])
         return array_namespace(*hs).stack(hs, axis=0), state
+
+    @property
+    def _input_bias(self) -> Array | None:
+        return None if self.upward.b is None else self.upward.b.array
 
     @abstractmethod
     def _sequence(
@@ -227,8 +285,13 @@ class RecurrentLink(Chain, ABC):
         """All steps from the part of the inputs and the lateral weights."""
 
     @abstractmethod
-    def _step(self, z: Array, a: Array, **state: Array) -> dict[str, Array]:
-        """State after one step from the parts of input and hidden state."""
+    def _step(
+        self, z: Array, a: Array, units: Array | None, **state: Array
+    ) -> dict[str, Array]:
+        """State after one step from the parts of input and hidden state.
+
+        `units` multiply what the step makes of them, if there are such multipliers.
+        """
 
 
 class HiddenStateLink(RecurrentLink):
@@ -259,6 +322,13 @@ class HiddenStateLink(RecurrentLink):
             As :meth:`LSTM.forward`.
         """
         return self._call(x, {"h": h})[0]
+
+
+def _multiplied(a: Array, b: Array | None, gates: Array | None) -> Array:
+    """Pre-activations with multipliers of their gates, of which biases are no part."""
+    if gates is None:
+        return a
+    return a * gates if b is None else a * gates + b * (1 - gates)
 
 
 def _weights(link: Any) -> tuple[Array, Array | None]:

@@ -45,7 +45,7 @@ def calculate_stats(chain: Link, threshold: float | None = None) -> dict[str, fl
     ValueError
         If there is no variational layer.
     """
-    links = list(get_vd_links(chain))
+    links = [each for each in get_vd_links(chain) if each.is_weighted]
     for each in links:
         each.check_shape_is_known("calculate_stats")
     penalties = [each.untraced_penalty(0.0, threshold) for each in links]
@@ -56,7 +56,7 @@ def calculate_stats(chain: Link, threshold: float | None = None) -> dict[str, fl
         )
         raise ValueError(message)
     ones = [1.0] * len(penalties)
-    total = total_penalty(penalties, ones, ones)
+    total = total_penalty(penalties, ones, ones, len(penalties))
     return {name: float(value) for name, value in named(total).items()}
 
 
@@ -70,14 +70,21 @@ def named(total: TotalPenalty) -> dict[str, Array]:
 
 
 def total_penalty(
-    penalties: Sequence[Penalty], scales: list[float], factors: list[Any]
+    penalties: Sequence[Penalty],
+    scales: list[float],
+    factors: list[Any],
+    weighted: int,
 ) -> TotalPenalty:
-    """Sums over the layers of a model; see :func:`vdcore.kernels.total_penalty`."""
+    """Sums over the layers of a model; see :func:`vdcore.kernels.total_penalty`.
+
+    The first `weighted` of them have weights, which the statistics count.
+    """
+    counted = penalties[:weighted]
     return kernels.total_penalty(
         [each.value for each in penalties],
-        [each.rate_sum for each in penalties],
-        [each.kept for each in penalties],
+        [each.rate_sum for each in counted],
+        [each.kept for each in counted],
         scales,
         factors,
-        sum(each.theta_gradient.size for each in penalties),
+        sum(each.theta_gradient.size for each in counted),
     )

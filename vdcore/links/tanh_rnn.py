@@ -51,5 +51,8 @@ class TanhRNN(HiddenStateLink):
         hs = F.tanh_rnn(z if b is None else z + b, W, state["h"])
         return hs, {"h": hs[-1, ...]}
 
-    def _step(self, z: Array, a: Array, **state: Array) -> dict[str, Array]:
-        return {"h": F.tanh(z + a)}
+    def _step(
+        self, z: Array, a: Array, units: Array | None, **state: Array
+    ) -> dict[str, Array]:
+        h = F.tanh(z + a)
+        return {"h": h if units is None else h * units}

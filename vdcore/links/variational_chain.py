@@ -165,10 +165,12 @@ class VariationalDropoutChain(Chain):
     def size(self) -> NetworkSize:
         """The five size measures of the pruned model; see :class:`NetworkSize`.
 
-        Parameters of links that are not variational count as kept.
+        Parameters of links that are not variational count as kept. Multipliers are not
+        counted: they are part of the weights of their groups.
         """
         links = list(self._required())
-        layers = tuple(link.layer_size(path) for path, link in links)
+        weighted = [(path, link) for path, link in links if link.is_weighted]
+        layers = tuple(link.layer_size(path) for path, link in weighted)
         counted = {id(p) for _, link in links for p in link.params()}
         others = sum(p.array.size for p in self.params() if id(p) not in counted)
         thresholds = {link.loga_threshold for _, link in links}
@@ -240,7 +242,11 @@ class VariationalDropoutChain(Chain):
 
         penalties, scales, factors = [], [], []
         inputs, gradients = [], []
-        for _, link in self._required():
+        links = sorted(
+            (link for _, link in self._required()),
+            key=lambda link: not link.is_weighted,
+        )
+        for link in links:
             scale = self._scale(link) if with_gradients else 0.0
             weight = live(partial(factor, scale), untraced(link.W.array))
             penalty = link.untraced_penalty(weight)
@@ -249,7 +255,8 @@ class VariationalDropoutChain(Chain):
             factors.append(weight)
             inputs += [link.W.array, link.log_sigma2.array]
             gradients += [penalty.theta_gradient, penalty.log_sigma2_gradient]
-        total = total_penalty(penalties, scales, factors)
+        weighted = sum(link.is_weighted for link in links)
+        total = total_penalty(penalties, scales, factors, weighted)
         return total, attach_gradients(total.weighted, inputs, gradients)
 
     def _scale(self, link: VariationalLink) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy
 
@@ -25,6 +25,34 @@ LOG_ALPHA_CLIP = 8.0  # of the authors' code and the Chainer original
 INITIAL_LOG_SIGMA2 = -10.0  # likewise
 
 
+class Multiplied(NamedTuple):
+    """How the weights of a layer and a group's multipliers belong together.
+
+    Attributes
+    ----------
+    scale : VariationalDropoutScale
+    axis : int
+        Axis of the weights along which each multiplier has a slice.
+    blocks : int
+        So many blocks of slices, such as gates, have the same multipliers.
+    is_factor : bool
+        Whether the slices are multiplied. Otherwise what they compute is, somewhere
+        else, and they are useless where it is multiplied by 0.
+    """
+
+    scale: VariationalLink
+    axis: int
+    blocks: int = 1
+    is_factor: bool = True
+
+    def spread(self, values: Array, weights: Array) -> Array:
+        """A value of each multiplier, of a shape that goes with the weights."""
+        xp = array_namespace(values)
+        shape = [1] * len(weights.shape)
+        shape[self.axis] = -1
+        return xp.reshape(xp.tile(values, (self.blocks,)), tuple(shape))
+
+
 class VariationalLink(Link):
     """Mix-in for links whose weights `W` have log variances `log_sigma2`.
 
@@ -44,9 +72,13 @@ class VariationalLink(Link):
         Source of the noise.
     is_variational_dropout : bool
         True: the original's flag, for code that asks any link for it.
+    multiplied : tuple of Multiplied
+        Multipliers of groups of the weights.
     """
 
     is_variational_dropout = True
+    is_weighted = True  # or multiplies what weights compute, and is not counted
+    multiplied: tuple[Multiplied, ...] = ()
     groups: int = 1  # runs of outputs, each with weights of its own run of inputs
 
     W: Parameter
@@ -125,8 +157,14 @@ class VariationalLink(Link):
         )
 
     def keep_mask(self) -> Array:
-        """Mask of the weights that count, shape of `W`."""
-        return variational.keep_mask(self.log_alpha(), self.loga_threshold)
+        """Mask of the weights that count, shape of `W`.
+
+        Not those of a group that is left out as a whole.
+        """
+        keep = variational.keep_mask(self.log_alpha(), self.loga_threshold)
+        for group in self.multiplied:
+            keep = keep & group.spread(group.scale.keep_mask(), keep)
+        return keep
 
     def masked_W(self) -> Array:
         """Posterior means with the noise weights at 0: the weights of test time."""
@@ -185,7 +223,8 @@ class VariationalLink(Link):
         """Counts of what pruning leaves; see :func:`vdcore.variational.layer_size`."""
         self.check_shape_is_known("size")
         W = untraced(self.W.array)
-        total = sum(math.prod(p.array.shape) for p in Link.params(self))
+        own = (getattr(self, name) for name in self._parameter_names)
+        total = sum(math.prod(p.array.shape) for p in own)
         return variational.layer_size(
             name,
             self._by_output(self.keep_mask()),
@@ -213,6 +252,18 @@ class VariationalLink(Link):
     def draw_noise(self, shape: tuple[int, ...], like: Array) -> Array:
         """Standard normal draws, of the library, device and dtype of `like`."""
         return kernels.standard_normal(untraced(like), self.rng, shape)
+
+    def draw_row_noise(self, rows: Array, size: int) -> Array:
+        """Standard normal draws for rows of a table, shape (*rows.shape, size).
+
+        Places with the same number share a draw.
+        """
+        # Not as many as there are rows: that number a GPU would have to be waited for.
+        draws = self.draw_noise((math.prod(rows.shape), size), like=self.W.array)
+        xp = array_namespace(rows)
+        flat = xp.reshape(rows, (-1,))
+        place = xp.searchsorted(xp.sort(flat), flat)  # the first of the number's
+        return xp.reshape(xp.take(draws, place, axis=0), (*rows.shape, size))
 
     def serialize_training_state(self, serializer: Any) -> None:
         """Read or write the state of the generator and whether masks are on."""

@@ -4,20 +4,34 @@ from __future__ import annotations
 
 from typing import Any
 
+from vdcore import initializers
+from vdcore.links.embed_id import EmbedID
 from vdcore.links.gru import StatefulGRU
 from vdcore.links.lstm import LSTM
+from vdcore.links.one_hot_lstm import OneHotLSTM
 from vdcore.links.recurrent import RecurrentLink
 from vdcore.links.tanh_rnn import TanhRNN
+from vdcore.links.variational_embed_id import VariationalDropoutEmbedID
 from vdcore.links.variational_linear import VariationalDropoutLinear
-from vdcore.links.variational_link import VariationalLink
-from vdcore.links.variational_rules import check_rule
+from vdcore.links.variational_link import Multiplied, VariationalLink
+from vdcore.links.variational_rules import check_multipliers, check_rule
+from vdcore.links.variational_scale import VariationalDropoutScale
 
 
 class _VariationalRecurrentLink(RecurrentLink):
     """Mix-in that makes the children of a recurrent layer variational."""
 
+    kinds_of_multipliers: tuple[str, ...] = ("units", "gates")
+
     @classmethod
-    def from_link(cls, link: Any, *, noise: str = "weights", **options: Any) -> Any:
+    def from_link(
+        cls,
+        link: Any,
+        *,
+        noise: str = "weights",
+        multipliers: tuple[str, ...] = (),
+        **options: Any,
+    ) -> Any:
         """A variational layer with the weights (copied) of a plain one.
 
         Parameters
@@ -25,24 +39,62 @@ class _VariationalRecurrentLink(RecurrentLink):
         link : LSTM, StatefulGRU or TanhRNN
             The plain form of this class. Its biases are kept, and none is added. The
             new layer begins with no state.
-        noise, **options
+        noise, multipliers, **options
             As of this class.
         """
-        new = cls(None, link.out_size)  # type: ignore[call-arg]
+        # Nothing is drawn that the weights of `link` take the place of.
+        in_size = link.in_size if isinstance(link.upward, EmbedID) else None
+        new = cls(in_size, link.out_size, 0, 0)  # type: ignore[call-arg]
         if hasattr(link, "recompute"):
             new.recompute = link.recompute
-        new._take_children(link, noise, options)
+        new._take_children(link, noise, multipliers, options)
         return new
 
-    def _take_children(self, link: Any, noise: str, options: dict[str, Any]) -> None:
-        """Take the variational forms of a layer's children, and a rule of noise."""
+    def _take_children(
+        self,
+        link: Any,
+        noise: str,
+        multipliers: tuple[str, ...],
+        options: dict[str, Any],
+    ) -> None:
+        """Take the variational forms of a layer's children, and how they are noisy."""
         check_rule(type(self).__name__, noise)
+        check_multipliers(type(self).__name__, multipliers, self.kinds_of_multipliers)
         self.noise = noise
         for name in ("upward", "lateral"):
             child = link[name]
-            if not isinstance(child, VariationalLink):
+            if isinstance(child, EmbedID):
+                words = tuple(x for x in multipliers if x == "words")
+                rules = {"noise": noise, "multipliers": words}
+                child = VariationalDropoutEmbedID.from_link(child, **rules, **options)
+            elif not isinstance(child, VariationalLink):
                 child = VariationalDropoutLinear.from_link(child, **options)
             self.replace_child(name, child)
+        self._add_multipliers(multipliers, options)
+
+    def _add_multipliers(
+        self, multipliers: tuple[str, ...], options: dict[str, Any]
+    ) -> None:
+        """Make multipliers, and tell the weights that they belong to."""
+        W = self.lateral.W
+        one = initializers.Constant(1, W.initializer.dtype)
+        rows, columns = [], []
+        with self.init_scope():
+            if "gates" in multipliers:
+                size = self.gates * self.out_size
+                self.gate_scale = VariationalDropoutScale(size, one, **options)
+                rows.append(Multiplied(self.gate_scale, axis=0))
+            if "units" in multipliers:
+                scale = VariationalDropoutScale(self.out_size, one, **options)
+                self.unit_scale = scale
+                rows.append(Multiplied(scale, 0, self.gates, is_factor=False))
+                columns.append(Multiplied(scale, axis=1))
+        axis = 1 if isinstance(self.upward, EmbedID) else 0
+        self.upward.multiplied += tuple(x._replace(axis=axis) for x in rows)
+        self.lateral.multiplied += (*rows, *columns)
+        for scale in (self.gate_scale, self.unit_scale):
+            if scale is not None and W.is_initialized:
+                scale.place(W.array)
 
 
 class VariationalDropoutLSTM(_VariationalRecurrentLink, LSTM):
@@ -63,6 +115,12 @@ class VariationalDropoutLSTM(_VariationalRecurrentLink, LSTM):
         "activations": local reparameterisation, noise of its own for each example and
         step (Molchanov et al. 2017); the variance of the gradient is smaller, each
         product is two, and lateral ones go step by step.
+    multipliers : tuple of str
+        Groups of weights that have a multiplier, with a posterior of its own and a draw
+        for each example and call, so that whole groups are left out (Chirkova,
+        Lobacheva and Vetrov 2018). "units": of the hidden state of each unit. "gates":
+        of what input and hidden state add to each gate of a unit, which is constant
+        without. Sequences are run step by step then. Default none.
     **options
         `p_threshold`, `loga_threshold`, `initial_log_sigma2`, `mask_in_training`, `kl`,
         `clip` and `rng`, as of :class:`VariationalDropoutLinear`.
@@ -91,6 +149,7 @@ class VariationalDropoutLSTM(_VariationalRecurrentLink, LSTM):
         *,
         recompute: bool = False,
         noise: str = "weights",
+        multipliers: tuple[str, ...] = (),
         **options: Any,
     ) -> None:
         super().__init__(
@@ -102,7 +161,59 @@ class VariationalDropoutLSTM(_VariationalRecurrentLink, LSTM):
             forget_bias_init,
             recompute=recompute,
         )
-        self._take_children(self, noise, options)
+        self._take_children(self, noise, multipliers, options)
+
+
+class VariationalDropoutOneHotLSTM(_VariationalRecurrentLink, OneHotLSTM):
+    """:class:`OneHotLSTM` trained by sparse variational dropout.
+
+    Its child `upward` is a :class:`VariationalDropoutEmbedID`.
+
+    Parameters
+    ----------
+    in_size, out_size, lateral_init, upward_init, bias_init, forget_bias_init, recompute
+        As of :class:`OneHotLSTM`.
+    noise, multipliers, **options
+        As of :class:`VariationalDropoutLSTM`, and of :class:`VariationalDropoutEmbedID`
+        for "words". The published language model has noise of "weights".
+    """
+
+    kinds_of_multipliers = ("words", "units", "gates")
+
+    def __init__(
+        self,
+        in_size: int,
+        out_size: int,
+        lateral_init: Any = None,
+        upward_init: Any = None,
+        bias_init: Any = 0,
+        forget_bias_init: Any = 1,
+        *,
+        recompute: bool = False,
+        noise: str = "weights",
+        multipliers: tuple[str, ...] = (),
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            in_size,
+            out_size,
+            lateral_init,
+            upward_init,
+            bias_init,
+            forget_bias_init,
+            recompute=recompute,
+        )
+        self._take_children(self, noise, multipliers, options)
+
+    def _take_children(
+        self,
+        link: Any,
+        noise: str,
+        multipliers: tuple[str, ...],
+        options: dict[str, Any],
+    ) -> None:
+        self.b.array = link.b.array + 0
+        super()._take_children(link, noise, multipliers, options)
 
 
 class VariationalDropoutGRU(_VariationalRecurrentLink, StatefulGRU):
@@ -112,7 +223,7 @@ class VariationalDropoutGRU(_VariationalRecurrentLink, StatefulGRU):
     ----------
     in_size, out_size, lateral_init, upward_init, bias_init, recompute
         As of :class:`StatefulGRU`.
-    noise, **options
+    noise, multipliers, **options
         As of :class:`VariationalDropoutLSTM`.
     """
 
@@ -126,6 +237,7 @@ class VariationalDropoutGRU(_VariationalRecurrentLink, StatefulGRU):
         *,
         recompute: bool = False,
         noise: str = "weights",
+        multipliers: tuple[str, ...] = (),
         **options: Any,
     ) -> None:
         super().__init__(
@@ -136,7 +248,7 @@ class VariationalDropoutGRU(_VariationalRecurrentLink, StatefulGRU):
             bias_init,
             recompute=recompute,
         )
-        self._take_children(self, noise, options)
+        self._take_children(self, noise, multipliers, options)
 
 
 class VariationalDropoutTanhRNN(_VariationalRecurrentLink, TanhRNN):
@@ -146,7 +258,7 @@ class VariationalDropoutTanhRNN(_VariationalRecurrentLink, TanhRNN):
     ----------
     in_size, out_size, lateral_init, upward_init, bias_init
         As of :class:`TanhRNN`.
-    noise, **options
+    noise, multipliers, **options
         As of :class:`VariationalDropoutLSTM`.
     """
 
@@ -159,7 +271,8 @@ class VariationalDropoutTanhRNN(_VariationalRecurrentLink, TanhRNN):
         bias_init: Any = 0,
         *,
         noise: str = "weights",
+        multipliers: tuple[str, ...] = (),
         **options: Any,
     ) -> None:
         super().__init__(in_size, out_size, lateral_init, upward_init, bias_init)
-        self._take_children(self, noise, options)
+        self._take_children(self, noise, multipliers, options)

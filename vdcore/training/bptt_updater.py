@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from vdcore.training.recurrent_state import RecurrentState, recurrent_links
+from vdcore.training.recurrent_state import (
+    RecurrentState,
+    recurrent_links,
+    reset_states,
+)
 from vdcore.training.updater import StandardUpdater
 
 
@@ -24,6 +28,10 @@ class BPTTUpdater(StandardUpdater):
         As of :class:`StandardUpdater`. Batches go to the loss as they are, such as
         tokens and those after them, each of shape (length, batch). A window that is
         skipped leaves the states as they were.
+    reset_each_epoch : bool
+        Begin each epoch with no state, as the text does that it is tested on. Without,
+        as in the Chainer original, a network can come to rely on units that were set
+        in the first epoch and never change again.
 
     Raises
     ------
@@ -36,8 +44,11 @@ class BPTTUpdater(StandardUpdater):
     recurrent network trajectories" (1990).
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, reset_each_epoch: bool = True, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
+        self.reset_each_epoch = reset_each_epoch
         model = self._target("main")
         if not any(True for _ in recurrent_links(model)):
             message = (
@@ -45,6 +56,18 @@ class BPTTUpdater(StandardUpdater):
                 f"and {type(model).__name__} has none; use StandardUpdater"
             )
             raise TypeError(message)
+
+    def update(self) -> None:
+        """Do one iteration.
+
+        Raises
+        ------
+        MemoryError
+            As :meth:`StandardUpdater.update`.
+        """
+        super().update()
+        if self.is_new_epoch and self.reset_each_epoch:
+            reset_states(self._target("main"), in_place=self.graph)
 
     def update_core(self) -> None:
         """Update the model on the next window.

@@ -31,12 +31,23 @@ def recurrent_links(model: Link) -> Iterator[Any]:
     return (link for link in model.links() if link.state_names)
 
 
+def reset_states(model: Link, in_place: bool = False) -> None:
+    """Let recurrent links begin anew; `in_place`: with zeros where the states lie."""
+    for link in recurrent_links(model):
+        if not in_place:
+            link.reset_state()
+            continue
+        for name in link.state_names:
+            state = getattr(link, name)
+            if state is not None:
+                state[...] = 0
+
+
 @contextmanager
 def fresh_state(model: Link) -> Iterator[None]:
     """Let recurrent links begin anew, and put their states back afterwards."""
     before = CarriedState(model)
-    for link in recurrent_links(model):
-        link.reset_state()
+    reset_states(model)
     try:
         yield
     finally:

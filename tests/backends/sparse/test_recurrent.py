@@ -11,7 +11,6 @@ import pytest
 from vdcore import Chain, Parameter, initializers, using_config
 from vdcore import functions as F
 from vdcore import links as L
-from vdcore.arrays import array_namespace
 from vdcore.backends import sparse_backend
 from vdcore.backends.cpu.jit import numba_or_none
 from vdcore.backends.sparse.layer import pruned_layer
@@ -44,7 +43,7 @@ def runtime(request, monkeypatch):
 class LanguageModel(L.VariationalDropoutChain):
     """Embedding, recurrent layers and scores, all variational."""
 
-    def __init__(self, cell=L.LSTM, sizes=(13, 11, 9), words=WORDS):
+    def __init__(self, cell=L.LSTM, sizes=(13, 11, 9), words=WORDS, **options):
         super().__init__(num_examples=10)
         with self.init_scope():
             self.embed = L.EmbedID(words, sizes[0])
@@ -53,7 +52,7 @@ class LanguageModel(L.VariationalDropoutChain):
                 setattr(self, f"l{k}", cell(sizes[k - 1], sizes[k]))
             self.scores = L.Linear(sizes[-1], words)
         self.recurrent = [self[f"l{k}"] for k in range(1, len(sizes))]
-        self.to_variational_dropout()
+        self.to_variational_dropout(**options)
         self.recurrent = [self[f"l{k}"] for k in range(1, len(sizes))]
 
     def reset_state(self):
@@ -249,48 +248,13 @@ def test_chain_that_ends_with_a_recurrent_layer(runtime, rng):
     assert sparse.out_size == 9
 
 
-class OneHotLSTM(Chain):
-    """LSTM of words by their numbers, with a forward of its own."""
-
-    state_names = ("c", "h")
-
-    def __init__(self, words, units):
-        super().__init__()
-        with self.init_scope():
-            self.embed = L.EmbedID(words, 4 * units)
-            self.lateral = L.Linear(units, 4 * units, nobias=True)
-            self.b = Parameter(initializers.Normal(1.0), (4 * units,))
-        self.c = self.h = None
-
-    def reset_state(self):
-        self.c = self.h = None
-
-    def forward(self, ids):
-        z = self.embed(ids) + self.b.array
-        if self.h is None:
-            xp = array_namespace(ids)
-            zeros = xp.zeros((ids.shape[1], self.lateral.in_size), dtype=xp.float32)
-            self.c = self.h = zeros
-        W = self.lateral.masked_W()
-        hs, self.c = F.lstm(z, W, self.h, self.c)
-        self.h = hs[-1, ...]
-        return hs
-
-    def as_links(self):
-        units = self.lateral.in_size
-        lstm = L.LSTM(4 * units, units, upward_init=numpy.eye(4 * units, dtype=f4))
-        lstm.upward.b.array = self.b.array
-        lstm.replace_child("lateral", self.lateral)
-        return self.embed, lstm
-
-
 class OneHotModel(L.VariationalDropoutChain):
-    def __init__(self):
+    def __init__(self, **options):
         super().__init__(num_examples=10)
         with self.init_scope():
-            self.l1 = OneHotLSTM(WORDS, 9)
+            self.l1 = L.OneHotLSTM(WORDS, 9)
             self.l2 = L.Linear(9, WORDS)
-        self.to_variational_dropout()
+        self.to_variational_dropout(**options)
 
     def reset_state(self):
         self.l1.reset_state()
@@ -303,13 +267,71 @@ class OneHotModel(L.VariationalDropoutChain):
 def test_links_that_say_what_they_are_the_same_as(runtime, rng, batch):
     model = prune(OneHotModel(), rng, 0.2)
     sparse = check(model, rng, batch)
-    assert [layer.name for layer in sparse.layers] == ["l1/embed", "l1", "l2"]
+    assert [layer.name for layer in sparse.layers] == ["l1/upward", "l1", "l2"]
     # The input of the gates is the embedding itself: there are no weights between.
     weights = sum(link.W.array.size for _, link in model.variational_links())
     kept = sum(int(link.keep_mask().sum()) for _, link in model.variational_links())
     assert sum(layer.size for layer in sparse.layers) == weights
     assert sum(layer.kept for layer in sparse.layers) == kept
-    assert "l1/upward" not in sparse.summary()
+    assert sparse.summary().count("l1/upward ") == 1
+
+
+# Multipliers of groups
+
+GROUPS = ("words", "units", "gates")
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("cell", [L.LSTM, L.StatefulGRU, L.TanhRNN, "one-hot"])
+def test_multipliers_go_into_the_weights(runtime, rng, cell, batch):
+    options = {"multipliers": GROUPS}
+    one_hot = cell == "one-hot"
+    model = OneHotModel(**options) if one_hot else LanguageModel(cell, **options)
+    prune(model, rng, 0.4)
+    for path, link in model.variational_links():
+        if not link.is_weighted:
+            share = 0.9 if "gate" in path else 0.6
+            noise = rng.random(link.size) >= share
+            link.log_sigma2.array = numpy.where(noise, f4(9), f4(-20))
+            link.W.array = rng.uniform(0.5, 1.5, link.size).astype(f4)
+    sparse = check(model, rng, batch)
+    last = model.l1 if one_hot else model.l2
+    counted = {(group.name, group.kind): group for group in sparse.groups}
+    words = counted["l1/upward" if one_hot else "embed", "words"]
+    scale = (model.l1.upward if one_hot else model.embed).word_scale
+    assert words.total == WORDS
+    assert words.kept <= scale.keep_mask().sum() < WORDS
+    units = counted[last.name, "units"]
+    assert units.kept <= last.unit_scale.keep_mask().sum() < units.total == 9
+    assert sparse.weights_left <= model.size().weights_kept
+    assert sparse.weight_ratio == sparse.weights / sparse.weights_left
+    assert str(units) in sparse.summary()
+
+
+def test_groups_by_hand(rng):
+    """Of three units one is read; it has two gates with weights, and reads one word."""
+    model = prune(LanguageModel(sizes=(4, 3), words=5, multipliers=GROUPS), rng, 0)
+    kept = {
+        "embed": [(0, 2), (3, 1)],
+        "l1/upward": [(1, 2), (3 * 3 + 1, 2), (2, 0)],
+        "l1/lateral": [(3 + 1, 1)],
+        "scores": [(0, 1), (4, 1)],
+    }
+    links = {path.strip("/"): link for path, link in model.variational_links()}
+    for name, places in kept.items():
+        for place in places:
+            links[name].log_sigma2.array[place] = -20
+    for name in ("embed/word_scale", "l1/unit_scale", "l1/gate_scale"):
+        links[name].log_sigma2.array[:] = -20
+    links["l1/gate_scale"].log_sigma2.array[3 * 3 + 1] = 9  # the output gate's
+    sparse = model.to_cpu_sparse()
+    assert [tuple(group) for group in sparse.groups] == [
+        ("embed", "words", 1, 5),
+        ("l1", "units", 1, 3),
+        ("l1", "gates", 2, 12),
+    ]
+    # A word's, one upward, one lateral, two of the scores.
+    assert (sparse.weights_left, sparse.weights) == (5, 20 + 48 + 36 + 15)
 
 
 # What is left out
@@ -647,4 +669,8 @@ def test_summary(rng):
         ["l1/lateral", "csr", forms[1], "20x5", "0x0", "0", "/", "100", "100.00", "84"],
         [*f"scores csr {forms[2]} {WORDS}x5 {WORDS}x0 0 / 185 100.00 300".split()],
         ["total", "0", "/", "627", "100.00", "700"],
+        ["embed:", "0", "of", f"{WORDS}", "words"],
+        ["l1:", "0", "of", "5", "units"],
+        ["l1:", "0", "of", "20", "gates"],
+        "weights: 0 of 627, infx without what does nothing".split(),
     ]
