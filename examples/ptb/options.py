@@ -14,6 +14,7 @@ class Recipe(NamedTuple):
 
     units: int
     batchsize: int
+    bproplen: int
     epoch: int
     dense_lr: float
     lr: float  # of Adam, for the variational network
@@ -26,12 +27,29 @@ class Recipe(NamedTuple):
 RECIPES = {
     # The Chainer original, after the medium network of Zaremba, Sutskever and Vinyals
     # (2014), arXiv:1409.2329.
-    "soskek": Recipe(650, 20, 39, 1.0, 1e-5, 5, -10, 1e-5, "activations"),
+    "soskek": Recipe(650, 20, 35, 39, 1.0, 1e-5, 5, -10, 1e-5, "activations"),
     # Lobacheva, Chirkova and Vetrov (2017), arXiv:1708.00077, by their code: log sigma,
     # not its square, begins at -3.
-    "lobacheva": Recipe(256, 32, 150, 2e-3, 2e-3, 10, -6, 0, "weights"),
+    "lobacheva": Recipe(256, 32, 35, 150, 2e-3, 2e-3, 10, -6, 0, "weights"),
 }
-BY_RECIPE = ("units", "batchsize", "epoch", "log_sigma2", "warm_up", "noise")
+OF_CHARS = {
+    "lobacheva": Recipe(1000, 64, 100, 250, 2e-3, 2e-3, 1, -6, 0, "weights"),
+}
+BY_RECIPE = (
+    "units",
+    "batchsize",
+    "bproplen",
+    "epoch",
+    "log_sigma2",
+    "warm_up",
+    "noise",
+)
+
+
+def recipe_of(args):
+    """The recipe that the options ask for."""
+    recipe = RECIPES[args.recipe]
+    return OF_CHARS.get(args.recipe, recipe) if args.data == "chars" else recipe
 
 
 def positive(text):
@@ -70,7 +88,13 @@ def zero_or_one(text):
 
 
 def by_recipe(field):
-    values = (f"{getattr(r, field):g}, {name}" for name, r in RECIPES.items())
+    values = [f"{getattr(r, field):g}, {name}" for name, r in RECIPES.items()]
+    words = {name: getattr(r, field) for name, r in RECIPES.items()}
+    values += [
+        f"{getattr(r, field):g}, {name} of characters"
+        for name, r in OF_CHARS.items()
+        if getattr(r, field) != words[name]
+    ]
     return f"; default by recipe: {'; '.join(values)}"
 
 
@@ -100,8 +124,7 @@ def parse_args(description):
         "-l",
         "--bproplen",
         type=positive,
-        default=35,
-        help="tokens that gradients go back; default: 35",
+        help="tokens that gradients go back" + by_recipe("bproplen"),
     )
     add("-e", "--epoch", type=positive, help="epochs to train" + by_recipe("epoch"))
     add(
@@ -219,7 +242,7 @@ def parse_args(description):
     )
     add("--threshold", type=float, default=3.0, help="on log alpha; default: 3")
     args = parser.parse_args()
-    recipe = RECIPES[args.recipe]
+    recipe = recipe_of(args)
     for name in BY_RECIPE:
         if getattr(args, name) is None:
             setattr(args, name, getattr(recipe, name))

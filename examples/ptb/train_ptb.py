@@ -18,11 +18,12 @@ it was.
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 
 from net import NETWORKS
-from options import RECIPES, parse_args
+from options import parse_args, recipe_of
 
 import vdcore
 from vdcore import (
@@ -92,7 +93,7 @@ def build_optimizer(args, model):
         optimizer.add_hook(optimizers.WeightDecay(5e-4))
     else:
         optimizer = optimizers.Adam(args.lr).setup(model)
-    optimizer.add_hook(optimizers.GradientClipping(RECIPES[args.recipe].clip))
+    optimizer.add_hook(optimizers.GradientClipping(recipe_of(args).clip))
     return optimizer
 
 
@@ -225,6 +226,7 @@ def report(args, model, test):
     """Evaluate and write what the training has led to; returns lines to print."""
     out = Path(args.out)
     figures = {"test_perplexity": test_perplexity(args, model, test)}
+    figures["test_bits"] = math.log2(figures["test_perplexity"])
     serializers.save_npz(out / "model.npz", model)
     if not args.pretrain:
         model.to_cpu()
@@ -246,6 +248,8 @@ def report(args, model, test):
             f"; of the epoch with the best validation: "
             f"{figures['best_test_perplexity']:.2f}"
         )
+    if args.data == "chars":
+        lines[0] += f"; {figures['test_bits']:.4f} bits a character"
     if not args.pretrain:
         lines += ["", str(size), "", "sparse model:", sparse.summary()]
     write_text_atomically(out / "summary.txt", "\n".join(lines) + "\n")

@@ -232,6 +232,11 @@ def test_the_step_size_of_the_original(train, tmp_path):
         (("--pretrain",), (650, 20, 35, 39, 1.0, -10, 1e-5, "activations")),
         (("--recipe", "lobacheva"), (256, 32, 35, 150, 2e-3, -6, 0, "weights")),
         (
+            ("--recipe", "lobacheva", "--data", "chars"),
+            (1000, 64, 100, 250, 2e-3, -6, 0, "weights"),
+        ),
+        (("--data", "chars"), (650, 20, 35, 39, 1e-5, -10, 1e-5, "activations")),
+        (
             ("--recipe", "lobacheva", "-u", 5, "-b", 6, "-e", 7, "--warm-up", 1),
             (5, 6, 35, 7, 2e-3, -6, 1, "weights"),
         ),
@@ -251,6 +256,8 @@ def test_a_recipe_gives_the_defaults(scripts, monkeypatch, arguments, expected):
         (("--lr", "nan"), "argument --lr: must be a finite number, positive or 0"),
         (("--pretrain", "2"), "must be 0 or 1, or left out for 1, got 2"),
         (("--graph",), "--graph goes with --gpu"),
+        (("--multipliers", "word"), "argument --multipliers: invalid choice: 'word'"),
+        (("--multipliers", "units", "units"), "--multipliers: name each group once"),
     ],
 )
 def test_a_bad_option_is_named(scripts, monkeypatch, capsys, arguments, expected):
