@@ -309,11 +309,15 @@ def test_first_weights(scripts):
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("dense", [False, True], ids=["", "dense"])
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_a_graph_changes_no_number(scripts, monkeypatch, recipe, dense):
+@pytest.mark.parametrize("kind", ["", "dense", "multipliers"])
+def test_a_graph_changes_no_number(scripts, monkeypatch, recipe, kind):
     cupy = make_library("cupy").xp
-    options = ("--recipe", recipe, "-u", 8, *["--dense"] * dense)
+    dense = kind == "dense"
+    more = ["--dense"] * dense
+    if kind == "multipliers":
+        more = ["--multipliers", "words", "units", "gates"]
+    options = ("--recipe", recipe, "-u", 8, *more)
     args = parsed(scripts, monkeypatch, *options)
     words = numpy.random.default_rng(0).integers(0, 12, 300).astype("i4")
     parameters = []
