@@ -14,12 +14,15 @@ from vdcore.backends.cpu.jit import jit
 from vdcore.backends.cpu.memory import empty
 from vdcore.backends.cpu.product import BLOCK, LANES, ROWS, product
 from vdcore.backends.cpu.team import parallel_for, team
+from vdcore.backends.cpu.transposition import SIDE, transpose
 
 SMALLEST = 2**18  # multiplications; NumPy is as fast at fewer
 DEPTH = 1024  # rows of a panel at a time
 PANELS = 2**17  # numbers of all panels that are gone through side by side
-GROUP = 16  # blocks of rows that these are used for before they may leave the cache
+GROUP = 32  # blocks of rows that these are used for before they may leave the cache
 STRIPE = 16  # rows of a panel that are written together: they stay in the first cache
+
+u = numpy.uint64
 
 
 def matmul(
@@ -33,20 +36,15 @@ def matmul(
         c = numpy.ascontiguousarray(a @ b)
         return c if shift is None else c + shift
     c = empty((len(a), b.shape[1]))
-    none = numpy.zeros(max(c.shape), numpy.float32)
-    shift = none if shift is None else numpy.ascontiguousarray(shift)
+    if shift is None:
+        shift = numpy.zeros(c.shape[1], numpy.float32)
+    shift = numpy.ascontiguousarray(shift)
     # Right factors are read by rows, left ones along theirs; what lies otherwise is
     # turned round, which takes longer than the copy. Let that be the smaller one.
     larger = a if a.size > b.size else b
-    if larger.strides[0] == larger.itemsize:
-        _fill(b.T, a.T, shift, none, c.T)
-    else:
-        _fill(a, b, none, shift, c)
-    return c
-
-
-def _fill(a, b, row_shifts, column_shifts, c):
-    """``c[i, j] = a[i] @ b[:, j] + row_shifts[i] + column_shifts[j]``."""
+    turned = larger.strides[0] == larger.itemsize
+    if turned:
+        a, b = b.T, a.T  # whose product is turned round in blocks, in the cache
     panels = panels_of(b)
     depth, blocks = len(b), -(-len(a) // ROWS)
     step = -(-depth // -(-depth // DEPTH))
@@ -54,10 +52,8 @@ def _fill(a, b, row_shifts, column_shifts, c):
     parts = -(-blocks // GROUP) * -(-len(panels) // together)
     # As blocks of rows: one of all, or of ROWS each.
     a = a[None] if a.strides[1] == a.itemsize else _blocks_of(a.T).swapaxes(1, 2)
-    _multiply(
-        team(parts), parts, a[:, :, 0:], panels, step, together, row_shifts,
-        column_shifts, c,
-    )  # fmt: skip
+    _multiply(team(parts), parts, a[:, :, 0:], panels, step, together, turned, shift, c)
+    return c
 
 
 def panels_of(b: numpy.ndarray) -> numpy.ndarray:
@@ -139,44 +135,81 @@ def _fill_stripe_of_blocks(a, blocks, stripe):
 
 
 @jit()
-def _multiply(board, parts, a, panels, step, together, rows, columns, c):
-    arguments = (a, panels, step, together, rows, columns, c)
+def _multiply(board, parts, a, panels, step, together, turned, shift, c):
+    arguments = (a, panels, step, together, turned, shift, c)
     parallel_for(board, parts, _multiply_part, arguments)
 
 
 @jit()
-def _multiply_part(a, panels, step, together, rows, columns, c, part):
-    groups = (len(c) + GROUP * ROWS - 1) // (GROUP * ROWS)
+def _multiply_part(a, panels, step, together, turned, shift, c, part):
+    height, columns = (c.shape[1], c.shape[0]) if turned else c.shape
+    groups = (height + GROUP * ROWS - 1) // (GROUP * ROWS)
     top = part % groups * GROUP * ROWS
-    bottom = min(top + GROUP * ROWS, len(c))
+    bottom = min(top + GROUP * ROWS, height)
     first = part // groups * together
     last = min(first + together, len(panels))
     depth, tall = panels.shape[1], a.shape[1]
+    # They stay in the cache until they are whole, and go to memory once, in long runs.
+    sums = numpy.empty((last - first, bottom - top, BLOCK), numpy.float32)
     tile = numpy.empty((ROWS, BLOCK), numpy.float32)
     for start in range(0, depth, step):
         end = min(start + step, depth)
         for row in range(top, bottom, ROWS):
             upper = row % tall
-            lines = a[row // tall, upper : upper + min(ROWS, bottom - row), start:end]
+            below = min(row + ROWS, bottom)
+            lines = a[row // tall, upper : upper + below - row, start:end]
             for number in range(first, last):
-                width = whole_vectors(c.shape[1] - number * BLOCK)
+                width = whole_vectors(columns - number * BLOCK)
                 panel = panels[number, start:end, :width]
-                product(lines, panel, tile[:, :width])
-                _keep(tile, row, bottom, number, start, rows, columns, c)
+                target = sums[number - first, row - top : below - top]
+                if start == 0:
+                    product(lines, panel, target[:, :width])
+                else:
+                    product(lines, panel, tile[:, :width])
+                    for k in range(len(target)):
+                        for j in range(width):
+                            target[k, j] += tile[k, j]
+    for number in range(first, last):
+        left = number * BLOCK
+        width = min(BLOCK, columns - left)
+        if turned:
+            _hand_over_turned(sums[number - first], top, left, width, shift, c)
+        else:
+            _hand_over(sums[number - first], top, left, width, shift, c)
+
+
+@jit()
+def _hand_over(sums, top, left, width, shift, c):
+    """Write sums into c from row `top` and column `left` on."""
+    added = shift[left : left + width]
+    for row in range(len(sums)):
+        target = c[top + row, left : left + width]
+        for j in range(width):
+            target[j] = sums[row, j] + added[j]
+
+
+@jit()
+def _hand_over_turned(sums, top, left, width, shift, c):
+    """Write sums into the columns of c from `top` on, and its rows from `left` on."""
+    height = len(sums)
+    for row in range(height):
+        for j in range(width):
+            sums[row, j] += shift[top + row]
+    if min(height, width) < SIDE:
+        for j in range(width):
+            for row in range(height):
+                c[left + j, top + row] = sums[row, j]
+        return
+    pitch = u(c.shape[1])
+    for j in range(0, width, SIDE):
+        j = min(j, width - SIDE)
+        for row in range(0, height, SIDE):
+            row = min(row, height - SIDE)
+            here, there = u(row * BLOCK + j), u(left + j) * pitch + u(top + row)
+            transpose(sums, here, u(BLOCK), c, there, pitch)
 
 
 @jit()
 def whole_vectors(columns):
     """Columns of a panel that hold `columns` ones of the factor, and zeros."""
     return min(BLOCK, (columns + LANES - 1) // LANES * LANES)
-
-
-@jit()
-def _keep(tile, top, bottom, number, start, rows, columns, c):
-    left = number * BLOCK
-    for row in range(min(ROWS, bottom - top)):
-        for j in range(min(BLOCK, c.shape[1] - left)):
-            before = c[top + row, left + j]
-            if start == 0:
-                before = rows[top + row] + columns[left + j]
-            c[top + row, left + j] = before + tile[row, j]

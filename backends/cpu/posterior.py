@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy
 
-from vdcore.backends.cpu.elementwise import EPS, UNMASKED, f
+from vdcore.backends.cpu.elementwise import EPS, PIECE, UNMASKED, f
 from vdcore.backends.cpu.jit import jit
 from vdcore.backends.cpu.memory import empty_like
 from vdcore.backends.cpu.team import parallel_for, team
@@ -19,21 +19,41 @@ def limit(threshold: float | None) -> numpy.float32:
 def posterior(
     theta: numpy.ndarray, log_sigma2: numpy.ndarray, threshold: float | None
 ) -> tuple[numpy.ndarray, numpy.ndarray]:
-    """Means and variances, 0 for masked weights; shape (out_size, in_size)."""
-    means, variances = empty_like(theta), empty_like(theta)
-    _posterior(team(len(theta)), theta, log_sigma2, limit(threshold), means, variances)
+    """Means and variances, 0 for masked weights; without masks `theta` is the means."""
+    variances = empty_like(theta)
+    flat = [x.reshape(-1) for x in (theta, log_sigma2, variances)]
+    pieces = -(-theta.size // PIECE)
+    if threshold is None:
+        _exponentials(team(pieces), pieces, *flat[1:])
+        return theta, variances
+    means = empty_like(theta)
+    _posterior(team(pieces), pieces, *flat, f(threshold), means.reshape(-1))
     return means, variances
 
 
 @jit()
-def _posterior(board, theta, log_sigma2, threshold, means, variances):
-    arguments = (theta, log_sigma2, threshold, means, variances)
-    parallel_for(board, len(theta), _posterior_part, arguments)
+def _exponentials(board, pieces, log_sigma2, variances):
+    parallel_for(board, pieces, _exponentials_piece, (log_sigma2, variances))
 
 
 @jit()
-def _posterior_part(theta, log_sigma2, threshold, means, variances, row):
-    kept(theta[row], log_sigma2[row], threshold, means[row], variances[row])
+def _exponentials_piece(log_sigma2, variances, piece):
+    part = slice(piece * PIECE, (piece + 1) * PIECE)
+    log_sigma2, variances = log_sigma2[part], variances[part]
+    for j in range(variances.size):
+        variances[j] = exp(log_sigma2[j])
+
+
+@jit()
+def _posterior(board, pieces, theta, log_sigma2, variances, threshold, means):
+    arguments = (theta, log_sigma2, variances, threshold, means)
+    parallel_for(board, pieces, _posterior_piece, arguments)
+
+
+@jit()
+def _posterior_piece(theta, log_sigma2, variances, threshold, means, piece):
+    part = slice(piece * PIECE, (piece + 1) * PIECE)
+    kept(theta[part], log_sigma2[part], threshold, means[part], variances[part])
 
 
 @jit()
@@ -73,18 +93,21 @@ def finish(
     by_variance: numpy.ndarray,
 ) -> None:
     """:func:`finish_gradients` of all units, shape (out_size, in_size)."""
-    limited = limit(threshold)
-    _finish(team(len(theta)), theta, log_sigma2, limited, by_theta, by_variance)
+    weights = [x.reshape(-1) for x in (theta, log_sigma2)]
+    gradients = [x.reshape(-1) for x in (by_theta, by_variance)]
+    pieces = -(-theta.size // PIECE)
+    _finish(team(pieces), pieces, *weights, limit(threshold), *gradients)
 
 
 @jit()
-def _finish(board, theta, log_sigma2, threshold, by_theta, by_variance):
+def _finish(board, pieces, theta, log_sigma2, threshold, by_theta, by_variance):
     arguments = (theta, log_sigma2, threshold, by_theta, by_variance)
-    parallel_for(board, len(theta), _finish_row, arguments)
+    parallel_for(board, pieces, _finish_piece, arguments)
 
 
 @jit()
-def _finish_row(theta, log_sigma2, threshold, by_theta, by_variance, row):
+def _finish_piece(theta, log_sigma2, threshold, by_theta, by_variance, piece):
+    part = slice(piece * PIECE, (piece + 1) * PIECE)
     finish_gradients(
-        theta[row], log_sigma2[row], threshold, by_theta[row], by_variance[row]
+        theta[part], log_sigma2[part], threshold, by_theta[part], by_variance[part]
     )

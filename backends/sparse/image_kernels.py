@@ -12,6 +12,7 @@ import numpy
 
 from vdcore.backends.cpu.jit import jit
 from vdcore.backends.cpu.team import add, parallel_for
+from vdcore.backends.cpu.transposition import SIDE, transpose
 from vdcore.backends.sparse.image_layout import (
     ACTIVATE,
     MAX,
@@ -22,7 +23,6 @@ from vdcore.backends.sparse.image_layout import (
 )
 from vdcore.backends.sparse.kernels import (
     RELU,
-    SIDE,
     SOFTMAX,
     activate,
     add_scaled,
@@ -30,7 +30,6 @@ from vdcore.backends.sparse.kernels import (
     softmax,
     splat,
     store,
-    transpose,
 )
 from vdcore.backends.sparse.tiles import WIDTH, larger, load_every_other, tile
 

@@ -13,8 +13,9 @@ from numba import types
 from numba.extending import intrinsic, models, register_model
 
 from vdcore.backends.cpu.jit import jit
-from vdcore.backends.cpu.lanes import broadcast, indices
+from vdcore.backends.cpu.lanes import broadcast
 from vdcore.backends.cpu.team import parallel_for
+from vdcore.backends.cpu.transposition import SIDE, address, transpose
 from vdcore.backends.cpu.vector_math import exp
 from vdcore.backends.sparse.layer import ACTIVATIONS
 
@@ -26,7 +27,6 @@ i = numpy.int32
 u = numpy.uint64  # an index that might be negative costs a test each time
 
 WIDTHS = (16, 32)  # examples in a block: one or two registers of AVX-512
-SIDE = 8  # columns of the input that are read together
 LINE = 16  # float32 values in a cache line
 _, RELU, TANH, SIGMOID, SOFTMAX = range(len(ACTIVATIONS))
 
@@ -50,11 +50,6 @@ class _LanesModel(models.PrimitiveModel):
         super().__init__(manager, lanes, lanes.vector)
 
 
-def _pointer(context, builder, array_type, array, offset, vector):
-    data = context.make_array(array_type)(context, builder, array).data
-    return builder.bitcast(builder.gep(data, [offset]), vector.as_pointer())
-
-
 @intrinsic(prefer_literal=True)
 def splat(typing_context, value, width):
     """Vector with `value` in all lanes."""
@@ -73,7 +68,7 @@ def load(typing_context, array, offset, width):
 
     def generate(context, builder, signature, args):
         values, start, _ = args
-        pointer = _pointer(context, builder, array, values, start, lanes.vector)
+        pointer = address(context, builder, array, values, start, lanes.vector)
         return builder.load(pointer, align=4)
 
     return lanes(array, types.uint64, width), generate
@@ -98,46 +93,11 @@ def store(typing_context, array, offset, lanes):
 
     def generate(context, builder, signature, args):
         target, start, values = args
-        pointer = _pointer(context, builder, array, target, start, lanes.vector)
+        pointer = address(context, builder, array, target, start, lanes.vector)
         builder.store(values, pointer, align=4)
         return context.get_dummy_value()
 
     return types.void(array, types.uint64, lanes), generate
-
-
-@intrinsic
-def transpose(typing_context, source, start, pitch, target, to, to_pitch):
-    """Copy a square of SIDE rows and columns, transposed; offsets are not checked.
-
-    Row r of the square starts ``start + r * pitch`` values into the array `source`; its
-    column c goes to ``to + c * to_pitch`` values into the array `target`.
-    """
-    vector = ir.VectorType(ir.FloatType(), SIDE)
-
-    def generate(context, builder, signature, args):
-        def pointers(array_type, array, first, step):
-            for number in range(SIDE):
-                offset = builder.add(first, builder.mul(step, step.type(number)))
-                yield _pointer(context, builder, array_type, array, offset, vector)
-
-        sources = pointers(source, *args[:3])
-        rows = [builder.load(pointer, align=4) for pointer in sources]
-        for half in (SIDE // 2, SIDE // 4, SIDE // 8):
-            # Swap the off-diagonal quarters of squares of side 2 * half.
-            left = [c + (SIDE - half if c & half else 0) for c in range(SIDE)]
-            right = indices([c + half for c in left])
-            for r in range(SIDE):
-                if not r & half:
-                    pair = rows[r], rows[r + half]
-                    rows[r] = builder.shuffle_vector(*pair, indices(left))
-                    rows[r + half] = builder.shuffle_vector(*pair, right)
-        targets = pointers(target, *args[3:])
-        for row, pointer in zip(rows, targets, strict=True):
-            builder.store(row, pointer, align=4)
-        return context.get_dummy_value()
-
-    number = types.uint64
-    return types.void(source, number, number, target, number, number), generate
 
 
 @jit()
