@@ -26,6 +26,7 @@ from vdcore.backends.jax_functions.posterior import (
     is_posterior,
     masked,
 )
+from vdcore.kernels.sampling import sample_weights
 from vdcore.variational.checks import floating_namespace
 from vdcore.variational.pruning import THRESHOLD
 
@@ -178,7 +179,8 @@ def embedding(
     Returns
     -------
     jax.Array, shape (*ids.shape, size)
-        dtype of `W`. With a key ``theta[ids] + sqrt(sigma2[ids] + 1e-8) * noise``.
+        dtype of `W`. With a key ``theta[ids] + sigma[ids] * noise``. (For one draw that
+        all places of a word share, take the rows of :func:`sample`'s table.)
 
     Raises
     ------
@@ -200,9 +202,12 @@ def embedding(
     def rows(table: Array) -> Array:
         return table.at[known].get(mode="fill", fill_value=jnp.nan)
 
-    if not is_posterior(W) or key is None:
-        return rows(_mean(W, threshold))
-    return _sample(key, rows(theta), jnp.exp(rows(W.log_sigma2)))
+    if not is_posterior(W):
+        return rows(W)
+    looked_up = Posterior(*map(rows, W))
+    if key is None:
+        return masked(looked_up, threshold)
+    return sample_weights(*looked_up, _noise(key, looked_up.theta), None)
 
 
 def _checked(
@@ -231,5 +236,8 @@ def _mean(W: Posterior | Array, threshold: float) -> Array:
 
 
 def _sample(key: Array, mean: Array, variance: Array) -> Array:
-    noise = jax.random.normal(key, mean.shape, mean.dtype)
-    return variational.sample(mean, variance, noise)
+    return variational.sample(mean, variance, _noise(key, mean))
+
+
+def _noise(key: Array, like: Array) -> Array:
+    return jax.random.normal(key, like.shape, like.dtype)
