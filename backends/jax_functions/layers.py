@@ -204,10 +204,10 @@ def embedding(
 
     if not is_posterior(W):
         return rows(W)
-    looked_up = Posterior(*map(rows, W))
+    mean, log_sigma2 = rows(W.theta), rows(W.log_sigma2)
     if key is None:
-        return masked(looked_up, threshold)
-    return sample_weights(*looked_up, _noise(key, looked_up.theta), None)
+        return masked(Posterior(mean, log_sigma2), threshold)
+    return sample_weights(mean, log_sigma2, _noise(key, mean), None)
 
 
 def _checked(
