@@ -102,6 +102,7 @@ def to_cpu_sparse(
         batch normalisation, pooling, dropout, relu, tanh, sigmoid, softmax (at the end)
         and flatten between them, one after the other. Or a network of sequences: an
         embedding (or none), recurrent layers, linear ones after ``functions.rows``.
+        Or a torch module; see :func:`vdcore.backends.torch_backend.to_chain`.
     in_shape : tuple of int, optional
         Shape of one input example, such as (1, 28, 28). For models of images, and for a
         forward that asks for its input's shape.
@@ -124,6 +125,10 @@ def to_cpu_sparse(
     RuntimeError
         If the shape of a layer is not known yet.
     """
+    if any(cls.__module__.partition(".")[0] == "torch" for cls in type(model).__mro__):
+        from vdcore.backends.pytorch.chain import to_chain
+
+        model = to_chain(model, in_shape)
     from vdcore.backends.sparse.export import layers_of
 
     layers, in_shape = layers_of(model, in_shape)

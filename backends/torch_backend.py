@@ -23,6 +23,7 @@ from vdcore.backends.pytorch.ard_aliases import (
     get_dropped_params_ratio,
 )
 from vdcore.backends.pytorch.attention import MultiheadAttentionVD
+from vdcore.backends.pytorch.chain import to_chain
 from vdcore.backends.pytorch.conversion import ConversionReport, convert
 from vdcore.backends.pytorch.convolution import Conv1dVD, Conv2dVD, Conv3dVD
 from vdcore.backends.pytorch.embedding import EmbeddingVD
@@ -31,6 +32,8 @@ from vdcore.backends.pytorch.lstm import LSTMVD
 from vdcore.backends.pytorch.objective import ELBOLoss, kl_divergence
 from vdcore.backends.pytorch.pruning import prune_
 from vdcore.backends.pytorch.report import sparsity_report
+from vdcore.backends.pytorch.weights_file import pruned_state_dict, save_safetensors
+from vdcore.backends.sparse_backend import to_cpu_sparse
 
 __all__ = [
     "LSTMVD",
@@ -49,5 +52,9 @@ __all__ = [
     "get_dropped_params_ratio",
     "kl_divergence",
     "prune_",
+    "pruned_state_dict",
+    "save_safetensors",
     "sparsity_report",
+    "to_chain",
+    "to_cpu_sparse",
 ]

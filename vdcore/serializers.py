@@ -14,6 +14,7 @@ import numpy
 from numpy.lib import format as npy
 
 from vdcore.files import FileFormatError, open_atomically, read_arrays
+from vdcore.interchange import load_safetensors, save_safetensors
 from vdcore.serialization import (
     DictionarySerializer,
     Keeper,
@@ -30,9 +31,11 @@ __all__ = [
     "Serializer",
     "generator_state",
     "load_npz",
+    "load_safetensors",
     "read_npz",
     "restore_generator",
     "save_npz",
+    "save_safetensors",
 ]
 
 

@@ -152,15 +152,15 @@ def _reason(layer: nn.Module, weights: list[nn.Parameter]) -> str | None:
     if any(is_lazy(weight) for weight in weights):
         return f"a {name} whose shape is not known; call the model on one batch first"
     if type(layer) not in VARIATIONAL_FORM:
-        if any(weight.dim() > 1 for weight in weights):
-            return f"there is no variational form of a {name}"
         base = next((b for b in type(layer).__mro__ if b in VARIATIONAL_FORM), None)
         if base is not None:
             return f"a {name} may compute otherwise than its base {base.__name__}"
+        if any(weight.dim() > 1 for weight in weights):
+            return f"there is no variational form of a {name}"
         return None
     if isinstance(layer, nn.Embedding) and layer.sparse:
         return "an Embedding with sparse=True: the KL term has dense gradients"
-    if not any(weight.dim() > 1 for weight in weights):
+    if not any(name in layer._parameters for name in _first_weights(layer)):
         return (
             f"the weight of this {name} is computed, not a parameter; remove "
             "weight_norm or pruning from it first"
@@ -168,6 +168,15 @@ def _reason(layer: nn.Module, weights: list[nn.Parameter]) -> str | None:
     if not all(weight.is_floating_point() for weight in weights):
         return f"a {name} of a dtype that is not floating-point"
     return None
+
+
+def _first_weights(layer: nn.Module) -> tuple[str, ...]:
+    """Names of which one must be that of a parameter."""
+    if isinstance(layer, nn.LSTM):
+        return ("weight_ih_l0",)
+    if isinstance(layer, nn.MultiheadAttention):
+        return ("in_proj_weight", "q_proj_weight")
+    return ("weight",)
 
 
 def _avoid_fast_path(layer: nn.Module) -> None:

@@ -12,8 +12,8 @@ FORMATS = ("dense", "sparse_csr")
 def prune_(module: nn.Module, to: str = "dense") -> nn.Module:
     """Set the noise weights to 0 and make the layers torch's own again, in place.
 
-    The model answers as it did in evaluation, to the last bit if its layers are dense,
-    and holds no log variances. Print
+    The model answers as it did in evaluation, but for rounding where the products are
+    sparse, or torch has a fused kernel for the plain layer. Print
     :func:`sparsity_report` before: nothing is left to count after.
 
     Parameters
