@@ -48,7 +48,7 @@ def scripts(tmp_path_factory):
     """The modules of the example, and a text in VDCORE_DATASET_ROOT."""
     root = tmp_path_factory.mktemp("data")
     write_text(root / "ptb")
-    names = ("train_ptb", "sample", "options", "net")
+    names = ("train_ptb", "sample", "options", "net", "plot_curves")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VDCORE_DATASET_ROOT", str(root))
         patch.syspath_prepend(EXAMPLES / "ptb")
@@ -456,3 +456,26 @@ def test_bad_options_of_sample(run, trained, capsys, arguments):
     with pytest.raises(SystemExit):
         run("sample", trained, *arguments)
     assert "must be" in capsys.readouterr().err
+
+
+def test_curves_beside_the_published_ones(train, scripts, tmp_path, capsys):
+    for kind in ([], ["--dense"]):
+        train("-e", 2, "--recipe", "lobacheva", *kind, out=tmp_path / f"run{len(kind)}")
+    runs = [f"ours={tmp_path}/run0", f"plain={tmp_path}/run1"]
+    run_main(scripts, "plot_curves", tmp_path / "curves.png", *runs)
+    lines = capsys.readouterr().out.splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert rows[0][0] == "epoch"
+    assert rows[0][-2:] == ["ours", "plain"]
+    assert [row[0] for row in rows[2:]] == ["1", "2"]
+    for k, row in enumerate(rows[2:]):
+        ours, plain = (
+            json.loads((tmp_path / f"run{n}" / "log").read_text())[k] for n in (0, 1)
+        )
+        ratio = ours["main/W/Wnz"]
+        assert row[-2] == f"{ours['val_perplexity']:.1f} at {ratio:.1f}x"
+        assert row[-1] == f"{plain['val_perplexity']:.1f}"
+        assert row[1] == ("594.4 at 20.0x", "389.6 at 21.3x")[k]
+    assert (tmp_path / "curves.png").stat().st_size > 10_000
+    with pytest.raises(SystemExit, match="is no folder with a log"):
+        run_main(scripts, "plot_curves", tmp_path / "other.png", f"x={tmp_path}")
