@@ -39,6 +39,7 @@ from vdcore.files import write_text_atomically
 # Those of pytorch_ard's table, and 0.01 from the gap in it.
 MULTIPLIERS = "none 0 0.0001 0.001 0.01 0.1 1".split()
 POINTS = 40  # of the course of training that are kept
+MEASURES = ("train_mse", "test_mse", "above_plain", "dropped_percent")
 KEPT = "weights parameters units bytes bits".split()  # the five measures of size
 
 
@@ -141,19 +142,24 @@ def read_result(run, folder, settings):
     return stored["result"]
 
 
-def summarize(multiplier, results):
+def summarize(multiplier, results, plain):
     """Means and standard deviations over the splits, and the mean course.
 
-    What is kept is averaged, not the ratio, which is infinite where nothing is.
+    The test error is compared with that of the plain network split by split, for splits
+    differ more than networks do. What is kept is averaged, not the ratio, which is
+    infinite where nothing is.
     """
     courses = {
         name: numpy.asarray([result["course"][name] for result in results])
         for name in ("epoch", "train_mse", "test_mse")
     }
     dropped = numpy.asarray([100 * (1 - r["kept"]["weights"]) for r in results])
+    test_mse = courses["test_mse"][:, -1]
+    plain_mse = numpy.asarray([result["course"]["test_mse"][-1] for result in plain])
     measures = {
         "train_mse": courses["train_mse"][:, -1],
-        "test_mse": courses["test_mse"][:, -1],
+        "test_mse": test_mse,
+        "above_plain": test_mse - plain_mse if plain else numpy.zeros(0),
         "dropped_percent": dropped,
     }
     return {
@@ -166,6 +172,8 @@ def summarize(multiplier, results):
 
 
 def mean_and_std(values):
+    if not len(values):
+        return None
     std = numpy.std(values, ddof=1) if len(values) > 1 else 0.0
     return {"mean": float(numpy.mean(values)), "std": float(std)}
 
@@ -173,20 +181,21 @@ def mean_and_std(values):
 def table(summaries):
     """Figures over the splits, as a Markdown table."""
     head = [
-        "KL x", "train MSE", "test MSE", "lowest on the way (epoch)", "dropped %",
-        "W/Wnz", "with biases", "units", "bytes", "bits",
+        "KL x", "train MSE", "test MSE", "above plain", "lowest on the way (epoch)",
+        "dropped %", "W/Wnz", "with biases", "units", "bytes", "bits",
     ]  # fmt: skip
     rows = [head, ["---"] * len(head)]
     for row in summaries:
-        train_mse, test_mse, dropped = (
-            f"{row[name]['mean']:.2f} +- {row[name]['std']:.2f}"
-            for name in ("train_mse", "test_mse", "dropped_percent")
+        train_mse, test_mse, above, dropped = (
+            f"{value['mean']:.2f} +- {value['std']:.2f}" if value else "-"
+            for value in map(row.get, MEASURES)
         )
         course = row["course"]
         best = int(numpy.argmin(course["test_mse"]))
         lowest = f"{course['test_mse'][best]:.2f} ({course['epoch'][best]:.0f})"
         ratios = [f"{ratio(row['kept'][name]):.1f}" for name in KEPT]
-        rows.append([row["multiplier"], train_mse, test_mse, lowest, dropped, *ratios])
+        errors = [train_mse, test_mse, above, lowest]
+        rows.append([row["multiplier"], *errors, dropped, *ratios])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
@@ -283,12 +292,12 @@ def main():
             done = pool.imap_unordered(work, missing)
             for _ in tqdm(done, total=len(missing), unit="run"):
                 pass
-    summaries = [
-        summarize(
-            m, [read_result((m, k), folder, settings) for k in range(args.splits)]
-        )
+    results = {
+        m: [read_result((m, split), folder, settings) for split in range(args.splits)]
         for m in args.multipliers
-    ]
+    }
+    plain = results.get("none", [])
+    summaries = [summarize(m, done, plain) for m, done in results.items()]
     text = table(summaries)
     print(text)
     write_text_atomically(args.out / "summary.txt", f"{text}\n")

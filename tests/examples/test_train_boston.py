@@ -79,7 +79,7 @@ def test_table_and_files(finished):
             assert row[place] == f"{(a + b) / 2:.2f} +- {abs(a - b) / 2**0.5:.2f}"
             assert summary[name]["mean"] == pytest.approx((a + b) / 2)
         kept = sum(result["kept"]["weights"] for result in results) / 2
-        assert row[5] == f"{1 / kept:.1f}"
+        assert row[6] == f"{1 / kept:.1f}"
 
 
 def test_learns_and_drops(finished):
@@ -91,6 +91,9 @@ def test_learns_and_drops(finished):
     assert zero["dropped_percent"]["mean"] < 5
     assert one["dropped_percent"]["mean"] > 90
     assert one["test_mse"]["mean"] < 60
+    above = one["test_mse"]["mean"] - none["test_mse"]["mean"]
+    assert one["above_plain"]["mean"] == pytest.approx(above)
+    assert none["above_plain"] == {"mean": 0, "std": 0}
     assert none["course"]["epoch"][-1] == 120
     assert len(none["course"]["epoch"]) == 40
 
