@@ -3,8 +3,8 @@
     python examples/ptb/plot_curves.py result/curves.png \
         "vdcore=result/ptb/lobacheva" "vdcore, plain=result/ptb/dense"
 
-Each argument is a label and the output folder of a run of ``--recipe lobacheva``. Prints
-a table of the epochs that all have.
+Each argument is a label and the output folder of a run of ``--recipe lobacheva``.
+Prints a table of the epochs that all have.
 """
 
 from __future__ import annotations
