@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import jax.numpy as jnp
+import numpy
 
-from vdcore.arrays import Array
+from vdcore.arrays import Array, to_numpy
 from vdcore.backends.jax_functions.posterior import (
     Tree,
     is_posterior,
@@ -109,18 +110,23 @@ def size(
     others = 0
     for path, leaf in leaves(params):
         if is_posterior(leaf):
-            theta, log_sigma2 = (_outputs_first(w, channels_last) for w in leaf)
-            keep = keep_mask(log_alpha(theta, log_sigma2), threshold)
-            layers.append(layer_size(path, keep, theta, log_sigma2))
+            keep = keep_mask(log_alpha(*leaf), threshold)  # by JAX, as prune's
+            kept, theta, log_sigma2 = (
+                _outputs_first(weights, channels_last) for weights in (keep, *leaf)
+            )
+            layers.append(layer_size(path, kept, theta, log_sigma2))
         else:
             others += leaf.size
     return NetworkSize(tuple(layers), threshold, others)
 
 
-def _outputs_first(weights: Array, channels_last: bool) -> Array:
-    """Weights with the axes (outputs, inputs, ...), as vdcore's links have them."""
+def _outputs_first(weights: Array, channels_last: bool) -> numpy.ndarray:
+    """Weights on the host, with the axes (outputs, inputs, ...) of vdcore's links."""
+    weights = to_numpy(weights)
+    if weights.dtype.itemsize == 2:  # NumPy takes bfloat16 for no floating dtype
+        weights = weights.astype(numpy.float32)
     if weights.ndim < 2:  # a scale for each unit
-        return jnp.reshape(weights, (-1, 1))
+        return weights.reshape(-1, 1)
     if weights.ndim == 2 or channels_last:
-        return jnp.moveaxis(weights, (-1, -2), (0, 1))
+        return numpy.moveaxis(weights, (-1, -2), (0, 1))
     return weights

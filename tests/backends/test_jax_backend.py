@@ -31,8 +31,11 @@ KEY = 7
 def dtype(request):
     """float32, as is JAX's default; of `both`, float64 too, in JAX's other mode."""
     dtype = getattr(request, "param", "float32")
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)  # to compile sooner
     with jax.enable_x64(dtype == "float64"):
         yield dtype
+    jax.config.update("jax_disable_most_optimizations", before)
 
 
 both = pytest.mark.parametrize("dtype", ["float32", "float64"], indirect=True)
@@ -183,7 +186,6 @@ def test_vmap_over_networks(params, dtype):
         assert_allclose(mapped(both), jnp.stack(expected), rtol=1e-5)
 
 
-@both
 def test_jit_of_all_that_can_be(params, x, dtype):
     key = jax.random.key(KEY)
     for function in (
@@ -226,7 +228,7 @@ def test_zero_weights_have_finite_gradients(dtype):
     def value(W):
         return vd.linear(W[0], x, key=jax.random.key(0)).sum() + vd.kl(W, "exact")
 
-    gradient = jax.grad(value)(W)[0]
+    gradient = jax.jit(jax.grad(value))(W)[0]
     assert numpy.isfinite(gradient.theta).all()
     assert numpy.isfinite(gradient.log_sigma2).all()
 
@@ -331,6 +333,15 @@ def test_size_of_kernels_in_both_layouts(rng, dtype):
     assert (sizes[0].layers[0].inputs, sizes[0].layers[0].outputs) == (4, 5)
 
 
+def test_half_precision_is_counted_too():
+    tree = vd.init({"W": jnp.ones((3, 2), "bfloat16"), "scale": jnp.ones(3)})
+    assert vd.kl(tree).dtype == "bfloat16"
+    assert vd.size(tree).weight_ratio == 1
+    assert vd.to_cpu_sparse([vd.Linear(tree["W"])]).predict(
+        numpy.ones((1, 3), "f4")
+    ).tolist() == [[3, 3]]
+
+
 @pytest.mark.parametrize("function", [vd.kl, vd.sparsity, vd.prune, vd.size])
 def test_trees_without_a_good_posterior(function, dtype):
     name, good = function.__name__, jnp.ones((2, 3))
@@ -428,35 +439,37 @@ def test_numbers_that_the_table_does_not_have(params):
 
 
 def test_convolution_in_flax_layout(rng, dtype):
-    """The same numbers with channels last, and the same noise but for its order."""
+    """The same numbers with channels last; the noise is drawn in the layout's order."""
     kernel = [jnp.asarray(rng.standard_normal((4, 3, 3, 2)), dtype) for _ in range(2)]
     x = jnp.asarray(rng.standard_normal((2, 3, 6, 7)), dtype)
     b = jnp.arange(4.0, dtype=dtype)
     first = vd.Posterior(*kernel)
-    last = vd.Posterior(*(k.transpose(2, 3, 1, 0) for k in kernel))
-    layout = ("NHWC", "HWIO", "NHWC")
-    options = {"window_strides": (2, 1), "padding": "SAME"}
-    y = vd.convolution(first, x, b, **options)
-    moved = x.transpose(0, 2, 3, 1)
-    y_last = vd.convolution(last, moved, b, **options, dimension_numbers=layout)
-    assert_allclose(y_last.transpose(0, 3, 1, 2), y, rtol=1e-5, atol=1e-5)
+    last = jax.tree.map(lambda k: k.transpose(2, 3, 1, 0), first)
     key = jax.random.key(KEY)
-    mean = vd.convolution(last.theta, moved, **options, dimension_numbers=layout)
-    variance = vd.convolution(
-        jnp.exp(last.log_sigma2), moved**2, **options, dimension_numbers=layout
-    )
-    noise = jax.random.normal(key, mean.shape, mean.dtype)
-    sampled = vd.convolution(
-        last, moved, b, key=key, **options, dimension_numbers=layout
-    )
-    expected = mean + jnp.sqrt(variance + 1e-8) * noise + b
-    assert_allclose(sampled, expected, rtol=1e-4, atol=1e-5)
+
+    @jax.jit
+    def by_both():
+        same = {"window_strides": (2, 1), "padding": "SAME"}
+        flax = {**same, "dimension_numbers": ("NHWC", "HWIO", "NHWC")}
+        images = x.transpose(0, 2, 3, 1)
+        pruned = vd.convolution(last, images, b, **flax).transpose(0, 3, 1, 2)
+        sampled = vd.convolution(last, images, b, key=key, **flax)
+        mean = vd.convolution(first.theta, x, **same)
+        variance = vd.convolution(jnp.exp(first.log_sigma2), x**2, **same)
+        noise = jax.random.normal(key, sampled.shape, dtype).transpose(0, 3, 1, 2)
+        expected = mean + jnp.sqrt(variance + 1e-8) * noise + b[:, None, None]
+        return (
+            (pruned, vd.convolution(first, x, b, **same)),
+            (sampled.transpose(0, 3, 1, 2), expected),
+        )
+
+    for actual, expected in by_both():
+        assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
 
 
 # to the sparse model
 
 
-@both
 def test_perceptron_to_the_sparse_model(params, x, tmp_path):
     def layers(params):
         l1, l2 = params["l1"], params["l2"]
