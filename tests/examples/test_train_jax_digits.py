@@ -14,6 +14,12 @@ from vdcore.backends import sparse_backend
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "examples/jax/train_digits.py"
+# Three epochs take less time than to compile for speed, by XLA or numba.
+FAST = {
+    "PYTHONPATH": str(ROOT),
+    "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+    "VDCORE_NUMBA": "0",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +31,7 @@ def _installed():
 def test_three_epochs(tmp_path):
     result = subprocess.run(
         [sys.executable, "-W", "error", SCRIPT, "-e", "3", "-o", tmp_path],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=os.environ | FAST,
         capture_output=True,
         text=True,
         timeout=300,
