@@ -164,7 +164,7 @@ class VariationalDropoutLSTM(_VariationalRecurrentLink, LSTM):
         self._take_children(self, noise, multipliers, options)
 
 
-class VariationalDropoutOneHotLSTM(_VariationalRecurrentLink, OneHotLSTM):
+class VariationalDropoutOneHotLSTM(VariationalDropoutLSTM, OneHotLSTM):
     """:class:`OneHotLSTM` trained by sparse variational dropout.
 
     Its child `upward` is a :class:`VariationalDropoutEmbedID`.
@@ -179,31 +179,6 @@ class VariationalDropoutOneHotLSTM(_VariationalRecurrentLink, OneHotLSTM):
     """
 
     kinds_of_multipliers = ("words", "units", "gates")
-
-    def __init__(
-        self,
-        in_size: int,
-        out_size: int,
-        lateral_init: Any = None,
-        upward_init: Any = None,
-        bias_init: Any = 0,
-        forget_bias_init: Any = 1,
-        *,
-        recompute: bool = False,
-        noise: str = "weights",
-        multipliers: tuple[str, ...] = (),
-        **options: Any,
-    ) -> None:
-        super().__init__(
-            in_size,
-            out_size,
-            lateral_init,
-            upward_init,
-            bias_init,
-            forget_bias_init,
-            recompute=recompute,
-        )
-        self._take_children(self, noise, multipliers, options)
 
     def _take_children(
         self,
