@@ -263,3 +263,18 @@ def test_bad_inputs_are_refused(x, error, text):
 def test_images_of_other_channels_are_refused():
     with pytest.raises(ValueError, match=r"\(batch, 3, \.\.\.\), 2 axes after"):
         vd.Conv2dVD(3, 4, 3)(torch.ones(2, 4, 5, 5))
+
+
+@pytest.mark.parametrize(
+    "case", [(vd.LinearVD, (6, 5), {}, (3, 6)), WINDOWS[0]], ids=str
+)
+def test_one_array_of_the_outputs_size_is_kept(case):
+    layer, x = layer_and_input(*case)
+    known = {tensor.data_ptr() for tensor in (x, *layer.parameters())}
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor
+    ):
+        y = layer(x)
+    others = [tensor for tensor in kept if tensor.data_ptr() not in known]
+    assert [tensor.shape for tensor in others] == [y.shape]
