@@ -14,6 +14,29 @@ from vdcore.backends.pytorch.variational_module import VariationalModule, check_
 class _ConvolutionVD(VariationalModule):
     """What the three have in common."""
 
+    dense_class: Any
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Any,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: str = "zeros",
+        device: Any = None,
+        dtype: Any = None,
+        **options: Any,
+    ) -> None:
+        self.dense_class.__init__(
+            self, in_channels, out_channels, kernel_size, stride, padding, dilation,
+            groups, bias, padding_mode, device, dtype,
+        )  # fmt: skip
+        self.become_variational(**options)
+
     def forward(self, input: Tensor) -> Tensor:
         """Map images, shape (batch, in_channels, ...), or one without the batch."""
         name = type(self).__name__
@@ -56,27 +79,6 @@ class Conv1dVD(_ConvolutionVD, nn.Conv1d):
 
     dense_class = nn.Conv1d
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: Any,
-        stride: Any = 1,
-        padding: Any = 0,
-        dilation: Any = 1,
-        groups: int = 1,
-        bias: bool = True,
-        padding_mode: str = "zeros",
-        device: Any = None,
-        dtype: Any = None,
-        **options: Any,
-    ) -> None:
-        nn.Conv1d.__init__(
-            self, in_channels, out_channels, kernel_size, stride, padding, dilation,
-            groups, bias, padding_mode, device, dtype,
-        )  # fmt: skip
-        self.become_variational(**options)
-
 
 class Conv2dVD(_ConvolutionVD, nn.Conv2d):
     """``nn.Conv2d`` trained by sparse variational dropout.
@@ -105,50 +107,8 @@ padding_mode, device, dtype
 
     dense_class = nn.Conv2d
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: Any,
-        stride: Any = 1,
-        padding: Any = 0,
-        dilation: Any = 1,
-        groups: int = 1,
-        bias: bool = True,
-        padding_mode: str = "zeros",
-        device: Any = None,
-        dtype: Any = None,
-        **options: Any,
-    ) -> None:
-        nn.Conv2d.__init__(
-            self, in_channels, out_channels, kernel_size, stride, padding, dilation,
-            groups, bias, padding_mode, device, dtype,
-        )  # fmt: skip
-        self.become_variational(**options)
-
 
 class Conv3dVD(_ConvolutionVD, nn.Conv3d):
     """``nn.Conv3d`` trained by sparse variational dropout; see :class:`Conv2dVD`."""
 
     dense_class = nn.Conv3d
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: Any,
-        stride: Any = 1,
-        padding: Any = 0,
-        dilation: Any = 1,
-        groups: int = 1,
-        bias: bool = True,
-        padding_mode: str = "zeros",
-        device: Any = None,
-        dtype: Any = None,
-        **options: Any,
-    ) -> None:
-        nn.Conv3d.__init__(
-            self, in_channels, out_channels, kernel_size, stride, padding, dilation,
-            groups, bias, padding_mode, device, dtype,
-        )  # fmt: skip
-        self.become_variational(**options)
