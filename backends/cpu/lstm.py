@@ -16,6 +16,7 @@ from vdcore.backends.cpu.memory import empty
 from vdcore.backends.cpu.product import LANES, ROWS, product
 from vdcore.backends.cpu.team import parallel_for, team
 from vdcore.backends.cpu.vector_math import sigmoid, tanh
+from vdcore.backends.cpu.vectors import add_scaled, load, store
 
 u = numpy.uint64  # indices that are not negative, which vector code needs
 
@@ -108,17 +109,23 @@ def _forward_part(t, z, panels, hs, cs, gates, number):
     total = numpy.empty((ROWS, GATES * LANES), numpy.float32)
     values = numpy.empty((GATES + 1, ROWS * LANES), numpy.float32)  # gates, cell state
     i, forget, g, o, c = values[0], values[1], values[2], values[3], values[4]
+    sums, pieces, z = total.reshape(-1), values.reshape(-1), z.reshape(-1)
+    gates, h, cells = gates.reshape(-1), hs.reshape(-1), cs.reshape(-1)
+    state = GATES * ROWS * LANES  # where that of the cells is among the pieces
     for top in range(0, batch, ROWS):
         bottom = min(top + ROWS, batch)
+        rows = bottom - top
         product(hs[t, top:bottom, 0:], panel[:, 0:], total[:, 0:])
-        for row in range(top, bottom):
-            place = (row - top) * LANES
-            for gate in range(GATES):
-                add(
-                    total[row - top], gate * LANES, z[t, row], gate * units + left,
-                    width, values[gate], place,
-                )  # fmt: skip
-            copy(cs[t, row], left, width, c, place)
+        before = (t * batch + top) * units + left
+        after = before + batch * units
+        first = (t * batch + top) * GATES * units + left
+        _take(z, first, units, rows, GATES, width, pieces, 0)
+        _take(cells, before, units, rows, 1, width, pieces, state)
+        for gate in range(GATES):
+            for row in range(rows):
+                place = u((gate * ROWS + row) * LANES)
+                sum_ = load(sums, u((row * GATES + gate) * LANES), LANES)
+                store(pieces, place, add_scaled(sum_, ONE, load(pieces, place, LANES)))
         for gate in (i, forget, o):
             for j in range(ROWS * LANES):
                 gate[j] = sigmoid(gate[j])
@@ -126,39 +133,43 @@ def _forward_part(t, z, panels, hs, cs, gates, number):
             g[j] = tanh(g[j])
         for j in range(ROWS * LANES):
             c[j] = forget[j] * c[j] + i[j] * g[j]
-        for row in range(top, bottom):
-            place = (row - top) * LANES
-            for gate in range(GATES):
-                copy(values[gate], place, width, gates[t, row], gate * units + left)
-            copy(c, place, width, cs[t + 1, row], left)
+        _leave(pieces, 0, rows, GATES, width, gates, first, units)
+        _leave(pieces, state, rows, 1, width, cells, after, units)
         for j in range(ROWS * LANES):
             c[j] = o[j] * tanh(c[j])
-        for row in range(top, bottom):
-            copy(c, (row - top) * LANES, width, hs[t + 1, row], left)
+        _leave(pieces, state, rows, 1, width, h, after, units)
+
+
+# All rows and gates of a part at once: to hand an array to a function takes as long as
+# to copy a few vectors.
 
 
 @jit()
-def copy(source, place, count, target, target_place):
-    """Up to LANES numbers from a place in one array to one in another."""
-    place, target_place = u(place), u(target_place)
-    if count == LANES:  # one vector
-        for j in range(u(LANES)):
-            target[target_place + j] = source[place + j]
-    else:
-        for j in range(u(count)):
-            target[target_place + j] = source[place + j]
+def _take(source, start, units, rows, gates, width, pieces, place):
+    """Copy the units of a part, of so many rows, to `pieces`, gate by gate."""
+    for row in range(rows):
+        for gate in range(gates):
+            there = u(start + (row * gates + gate) * units)
+            here = u(place + (gate * ROWS + row) * LANES)
+            if width == LANES:
+                store(pieces, here, load(source, there, LANES))
+            else:
+                for j in range(u(width)):
+                    pieces[here + j] = source[there + j]
 
 
 @jit()
-def add(first, place, second, second_place, count, target, target_place):
-    """The sums of up to LANES numbers from places in two arrays to one in another."""
-    place, second_place, target_place = u(place), u(second_place), u(target_place)
-    if count == LANES:
-        for j in range(u(LANES)):
-            target[target_place + j] = first[place + j] + second[second_place + j]
-    else:
-        for j in range(u(count)):
-            target[target_place + j] = first[place + j] + second[second_place + j]
+def _leave(pieces, place, rows, gates, width, target, start, units):
+    """Copy `pieces` back to where :func:`_take` takes them from."""
+    for row in range(rows):
+        for gate in range(gates):
+            there = u(start + (row * gates + gate) * units)
+            here = u(place + (gate * ROWS + row) * LANES)
+            if width == LANES:
+                store(target, there, load(pieces, here, LANES))
+            else:
+                for j in range(u(width)):
+                    target[there + j] = pieces[here + j]
 
 
 @jit()
@@ -186,42 +197,51 @@ def _backward_part(t, ghs, panels, c, cs, gates, gz, gh, by_c, number):
             product(gz[t + 1, top:bottom, 0:], panel, total[:, :padded])
         else:
             total[:] = f(0)
-        for row in range(top, bottom):
-            by_h = total[row - top]
-            if t < 0:
+        if t < 0:
+            for row in range(top, bottom):
                 for j in range(width):
-                    gh[row, left + j] = by_h[j]
-            else:
-                for j in range(width):
-                    by_h[j] += ghs[t, row, left + j]
-                before = cs[t - 1, row] if t > 0 else c[row]
-                _slopes(
-                    by_h, by_c[row], before, cs[t, row], gates[t, row], left, width,
-                    units, gz[t, row],
-                )  # fmt: skip
+                    gh[row, left + j] = total[row - top, j]
+        else:
+            before = cs[t - 1] if t > 0 else c
+            _slopes(
+                total, ghs[t], by_c, before, cs[t], gates[t], top, bottom, left, width,
+                units, gz[t],
+            )  # fmt: skip
 
 
 @jit()
-def _slopes(by_h, by_c, before, after, gates, left, width, units, gz):
-    by_cell = numpy.empty(BLOCK, numpy.float32)
-    by_o = numpy.empty(BLOCK, numpy.float32)
-    i, forget, g, o = left, units + left, u(2) * units + left, u(3) * units + left
-    for j in range(width):
-        squashed = tanh(after[left + j])
-        by_cell[j] = by_h[j] * (ONE - squashed * squashed)
-        by_o[j] = by_h[j] * squashed
-    for j in range(width):
-        by_cell[j] = by_cell[j] * gates[o + j] + by_c[left + j]
-    for j in range(width):
-        gz[i + j] = by_cell[j] * gates[g + j] * _slope(gates[i + j])
-    for j in range(width):
-        gz[forget + j] = by_cell[j] * before[left + j] * _slope(gates[forget + j])
-    for j in range(width):
-        gz[g + j] = by_cell[j] * gates[i + j] * (ONE - gates[g + j] * gates[g + j])
-    for j in range(width):
-        gz[o + j] = by_o[j] * _slope(gates[o + j])
-    for j in range(width):
-        by_c[left + j] = by_cell[j] * gates[forget + j]
+def _slopes(
+    total, ghs, by_c, before, after, gates, top, bottom, left, width, units, gz
+):  # fmt: skip
+    # Of all rows at once, and by places in arrays of one axis: a view takes as long as
+    # to go through a few vectors.
+    by_h, by_cell = numpy.empty(BLOCK, numpy.float32), numpy.empty(BLOCK, numpy.float32)
+    total, ghs, by_c, gz = (
+        total.reshape(-1), ghs.reshape(-1), by_c.reshape(-1), gz.reshape(-1)
+    )  # fmt: skip
+    before, after, gates = before.reshape(-1), after.reshape(-1), gates.reshape(-1)
+    for row in range(u(top), u(bottom)):
+        here, state = (row - u(top)) * u(BLOCK), row * units + left
+        i = row * u(GATES) * units + left
+        forget, g, o = i + units, i + u(2) * units, i + u(3) * units
+        for j in range(width):
+            by_h[j] = total[here + j] + ghs[state + j]
+        for j in range(width):
+            squashed = tanh(after[state + j])
+            by_cell[j] = by_h[j] * (ONE - squashed * squashed)
+            by_h[j] *= squashed
+        for j in range(width):
+            gz[o + j] = by_h[j] * _slope(gates[o + j])
+        for j in range(width):
+            by_cell[j] = by_cell[j] * gates[o + j] + by_c[state + j]
+        for j in range(width):
+            gz[i + j] = by_cell[j] * gates[g + j] * _slope(gates[i + j])
+        for j in range(width):
+            gz[forget + j] = by_cell[j] * before[state + j] * _slope(gates[forget + j])
+        for j in range(width):
+            gz[g + j] = by_cell[j] * gates[i + j] * (ONE - gates[g + j] * gates[g + j])
+        for j in range(width):
+            by_c[state + j] = by_cell[j] * gates[forget + j]
 
 
 @jit(inline="always")

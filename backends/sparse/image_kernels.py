@@ -13,6 +13,7 @@ import numpy
 from vdcore.backends.cpu.jit import jit
 from vdcore.backends.cpu.team import add, parallel_for
 from vdcore.backends.cpu.transposition import SIDE, transpose
+from vdcore.backends.cpu.vectors import add_scaled, load, splat, store
 from vdcore.backends.sparse.image_layout import (
     ACTIVATE,
     MAX,
@@ -25,11 +26,7 @@ from vdcore.backends.sparse.kernels import (
     RELU,
     SOFTMAX,
     activate,
-    add_scaled,
-    load,
     softmax,
-    splat,
-    store,
 )
 from vdcore.backends.sparse.tiles import WIDTH, larger, load_every_other, tile
 

@@ -11,7 +11,7 @@ from numba.extending import intrinsic
 
 from vdcore.backends.cpu.jit import jit
 from vdcore.backends.cpu.lanes import indices
-from vdcore.backends.sparse.kernels import load, store
+from vdcore.backends.cpu.vectors import load, store
 from vdcore.backends.sparse.slices import LANES, TABLE
 
 # mypy: ignore-errors

@@ -15,7 +15,7 @@ from numba.extending import intrinsic
 
 from vdcore.backends.cpu.lanes import broadcast, indices
 from vdcore.backends.cpu.product import LANES
-from vdcore.backends.sparse.kernels import Lanes
+from vdcore.backends.cpu.vectors import Lanes
 
 # mypy: ignore-errors
 # Numba gives these functions their types, and intrinsics their arguments.
