@@ -90,7 +90,8 @@ def convert(
         If an option is wrong; the module is as it was then.
     """
     check_rule("convert", noise)
-    LinearVD(1, 1, device="meta", **options)  # or an error would leave the module half converted
+    # An error later on would leave the module half converted.
+    LinearVD(1, 1, device="meta", **options)
     candidates, kept = _sorted_out(module)
     log_variances = {
         id(weight): log_sigma2
