@@ -31,9 +31,10 @@ def main() -> None:
 
     rng = numpy.random.default_rng(0)
     if arguments.model:
-        name = os.path.basename(arguments.model)
-        networks = {name: sparse_backend.load(arguments.model).layers}
+        networks = {arguments.name: sparse_backend.load(arguments.model).layers}
+        file = f"sparse_language_model_{arguments.name}"
     else:
+        file = "sparse_language_model"
         networks = {
             "one-hot, LSTM-256": one_hot(rng),
             "as training leaves it": one_hot(rng, densities=TRAINED),
@@ -68,7 +69,7 @@ def main() -> None:
             }
     head = ["network", "forward", "us a token", "quartiles", "tokens a second"]
     report(
-        "sparse_language_model",
+        file,
         "Language models, one token at a time",
         markdown_table([*head, "times faster than dense"][: len(rows[0])], rows),
         figures,
@@ -83,6 +84,9 @@ KINDS = ("kept", "size")
 def add_options(parser) -> None:
     """Add the options of this benchmark."""
     parser.add_argument("--model", help="file of a sparse language model of LSTMs")
+    parser.add_argument(
+        "--name", default="model", help="of that network, in the table and its file"
+    )
 
 
 def random_layer(rng, name, out_size, in_size, density=DENSITY):
