@@ -25,15 +25,29 @@ def test_train_and_run_sparse(tmp_path, monkeypatch, capsys):
     assert str(size) in output
 
 
-@pytest.mark.parametrize("library", ["torch", "jax"])
-def test_mathematics_in_other_frameworks(library):
+def run_block(library):
+    """The session of the block that imports a library."""
     if importlib.util.find_spec(library) is None:
         pytest.skip(f"{library} is not installed")
     (block,) = [block for block in BLOCKS if f"import {library}\n" in block]
     session = {"__name__": "readme"}
     exec(compile(block, str(README), "exec"), session)
-    gradient = session["theta"].grad if library == "torch" else session["gradient"]
-    # The KL grows with the mean: a larger signal at the same noise says more. The
-    # torch block adds a likelihood term, whose slope has no such sign.
-    assert gradient.shape == (3, 4)
-    assert bool((gradient > 0).all() if library == "jax" else (gradient != 0).all())
+    return session
+
+
+def test_torch(capsys):
+    session = run_block("torch")
+    gradients = [p.grad for p in session["model"].parameters()]
+    assert len(gradients) == 6  # weights, log variances and biases of two layers
+    assert all(bool((gradient != 0).any()) for gradient in gradients)
+    size = session["vd"].sparsity_report(session["model"])
+    assert size.weights == 20 * 30 + 30 * 2
+    assert str(size) in capsys.readouterr().out
+
+
+def test_jax():
+    W = run_block("jax")["gradient"]["W"]
+    assert W.theta.shape == W.log_sigma2.shape == (20, 2)
+    # The KL falls as the variance grows; the error grows with both.
+    assert bool((W.theta > 0).all())
+    assert bool((W.log_sigma2 != 0).all())
