@@ -85,6 +85,7 @@ CALLS = {
     "linear": lambda x, W, s, b, t, noise: F.linear(x, W, b),
     "lstm": lambda x, W, s, b, t, noise: lstm(x, W, s),
     "lstm_cell": lambda x, W, s, b, t, noise: F.lstm_cell(x[:, :4], x[:, 4:])[1],
+    "mean_squared_error": lambda x, W, s, b, t, noise: F.mean_squared_error(W, s),
     "max_pooling_2d": lambda x, W, s, b, t, noise: F.max_pooling_2d(one_image(x), 2, 1),
     "pad": lambda x, W, s, b, t, noise: F.pad(x, 1),
     "relu": lambda x, W, s, b, t, noise: F.relu(x),
