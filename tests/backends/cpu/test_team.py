@@ -120,6 +120,8 @@ def test_members_fall_asleep_and_are_woken(threads):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+# JAX's warning, where another test has imported it: the child does not call JAX.
+@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
 def test_a_forked_process_has_a_team_of_its_own():
     counts = numpy.zeros(100, numpy.int64)
     count(team(100), 100, counts, 1)
