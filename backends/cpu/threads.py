@@ -3,19 +3,38 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
+
+_limit: ContextVar[int | None] = ContextVar("vdcore threads", default=None)
+
+
+@contextmanager
+def limited_to(threads: int) -> Iterator[None]:
+    """Let :func:`thread_count` say so many in the ``with`` block, at most."""
+    token = _limit.set(threads)
+    try:
+        yield
+    finally:
+        _limit.reset(token)
 
 
 def thread_count() -> int:
     """Threads to use by default: ``VDCORE_NUM_THREADS``, or one a core.
+
+    No more than :func:`limited_to` allows.
 
     Raises
     ------
     ValueError
         If the environment variable is not a positive integer.
     """
-    return _threads(os.environ.get("VDCORE_NUM_THREADS", ""))
+    threads = _threads(os.environ.get("VDCORE_NUM_THREADS", ""))
+    limit = _limit.get()
+    return threads if limit is None else min(threads, limit)
 
 
 @cache

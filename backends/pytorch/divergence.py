@@ -17,6 +17,7 @@ from torch.autograd.function import once_differentiable
 import vdcore.backends.numpy_backend as numpy_backend
 from vdcore import kernels, variational
 from vdcore.arrays import array_namespace
+from vdcore.backends.cpu.threads import limited_to
 from vdcore.variational.kl import K1, K2, K3
 from vdcore.variational.reparameterization import EPS
 
@@ -172,12 +173,14 @@ def _compiled(
     weight: Tensor, log_sigma2: Tensor, options: _Options, scale: float
 ) -> kernels.Penalty:
     threshold = 0.0 if options.threshold is None else options.threshold
-    return kernels.sparse_vd_penalty(
-        weight.detach().numpy(),
-        log_sigma2.detach().numpy(),
-        threshold,
-        options.threshold is not None,
-        options.kl,
-        options.clip,
-        scale,
-    )
+    # By one thread: torch's own have the cores, and wait there for their next work.
+    with limited_to(1):
+        return kernels.sparse_vd_penalty(
+            weight.detach().numpy(),
+            log_sigma2.detach().numpy(),
+            threshold,
+            options.threshold is not None,
+            options.kl,
+            options.clip,
+            scale,
+        )

@@ -14,7 +14,7 @@ if numba_or_none() is None:
 
 from vdcore.backends.cpu import team as team_module
 from vdcore.backends.cpu.team import ASLEEP, parallel_for, team
-from vdcore.backends.cpu.threads import thread_count
+from vdcore.backends.cpu.threads import limited_to, thread_count
 
 
 @jit(cache=False)
@@ -131,6 +131,16 @@ def test_a_forked_process_has_a_team_of_its_own():
         os._exit(0 if (counts == 2).all() else 1)
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 0
+
+
+def test_a_limit_of_threads(monkeypatch):
+    monkeypatch.setenv("VDCORE_NUM_THREADS", "3")
+    with limited_to(2):
+        assert thread_count() == 2
+        with limited_to(5):
+            assert thread_count() == 3
+        assert thread_count() == 2
+    assert thread_count() == 3
 
 
 def test_thread_count(monkeypatch):
