@@ -234,9 +234,9 @@ def _padding(where: str, layer: Convolution, window: Sequence[int]) -> Pair:
         ones = (numpy.asarray(layer.strides) == 1).all()
         if name == "SAME" and ones and not any(n % 2 for n in extra):
             return extra[0] // 2, extra[1] // 2
-    elif isinstance(padding, int):
-        return padding, padding
-    elif [len(set(sides)) for sides in padding] == [1, 1]:
+    elif isinstance(padding, int | numpy.integer):
+        return int(padding), int(padding)
+    elif numpy.shape(padding) == (2, 2) and all(a == b for a, b in padding):
         return padding[0][0], padding[1][0]
     message = (
         f"to_cpu_sparse: `{where}.padding` must be the same on both sides of an axis: "

@@ -83,9 +83,12 @@ def linear(
     if not is_posterior(W) or key is None:
         y = x @ _mean(W, threshold)
         return y if b is None else y + b
-    rows = jnp.reshape(x, (math.prod(x.shape[:-1]), in_size))
-    moments = variational.linear_moments(rows, W.theta.T, W.log_sigma2.T, b)
-    return jnp.reshape(_sample(key, *moments), (*x.shape[:-1], out_size))
+    rows = _wide(jnp.reshape(x, (math.prod(x.shape[:-1]), in_size)))
+    posterior = _wide(W.theta.T), _wide(W.log_sigma2.T)
+    bias = None if b is None else _wide(b)
+    moments = variational.linear_moments(rows, *posterior, bias)
+    y = jnp.astype(_sample(key, *moments), x.dtype)
+    return jnp.reshape(y, (*x.shape[:-1], out_size))
 
 
 def convolution(
@@ -153,8 +156,9 @@ def convolution(
     if not is_posterior(W) or key is None:
         y = convolve(x, _mean(W, threshold))
     else:
-        variance = convolve(jnp.square(x), jnp.exp(W.log_sigma2))
-        y = _sample(key, convolve(x, theta), variance)
+        variance = convolve(jnp.square(_wide(x)), jnp.exp(_wide(W.log_sigma2)))
+        mean = convolve(_wide(x), _wide(theta))
+        y = jnp.astype(_sample(key, mean, variance), x.dtype)
     return y if b is None else y + b
 
 
@@ -233,6 +237,11 @@ def _checked(
 
 def _mean(W: Posterior | Array, threshold: float) -> Array:
     return masked(W, threshold) if is_posterior(W) else W
+
+
+def _wide(x: Array) -> Array:
+    """In float32 at least: squares and variances of half precision overflow."""
+    return jnp.astype(x, jnp.promote_types(x.dtype, jnp.float32))
 
 
 def _sample(key: Array, mean: Array, variance: Array) -> Array:

@@ -36,8 +36,8 @@ def kl(params: Tree, kind: str = "molchanov", *, clip: float | None = None) -> A
     Returns
     -------
     jax.Array, shape ()
-        dtype of the weights. Divide it by the number of training examples to add it to
-        a mean loss.
+        dtype of the weights, but float32 for half precision. Divide it by the number of
+        training examples to add it to a mean loss.
 
     Raises
     ------
@@ -53,7 +53,11 @@ def kl(params: Tree, kind: str = "molchanov", *, clip: float | None = None) -> A
         raise ValueError(message)
     divergence = KINDS[kind]
     return sum(
-        jnp.sum(divergence(log_alpha(*posterior, clip=clip)))
+        # In half precision some ten thousand terms would overflow, or be too coarse.
+        jnp.sum(
+            divergence(log_alpha(*posterior, clip=clip)),
+            dtype=jnp.promote_types(posterior.theta.dtype, jnp.float32),
+        )
         for posterior in posteriors("kl", params).values()
     )
 

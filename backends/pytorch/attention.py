@@ -96,7 +96,9 @@ batch_first, device, dtype
         is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
         """Attend; arguments and results as of ``torch.nn.MultiheadAttention``."""
-        check_input(type(self).__name__, query, self.out_proj.weight)
+        name, weight = type(self).__name__, self.out_proj.weight
+        for argument, x in {"query": query, "key": key, "value": value}.items():
+            check_input(name, x, weight, argument)
         weights = {
             name: self.sampled(name)
             for name in self.weight_names

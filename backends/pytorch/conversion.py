@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from torch.nn.parameter import is_lazy
@@ -166,6 +167,8 @@ def _reason(layer: nn.Module, weights: list[nn.Parameter]) -> str | None:
             f"the weight of this {name} is computed, not a parameter; remove "
             "weight_norm or pruning from it first"
         )
+    if any(weight.layout != torch.strided for weight in weights):
+        return f"a {name} whose weight is sparse already"
     if not all(weight.is_floating_point() for weight in weights):
         return f"a {name} of a dtype that is not floating-point"
     return None

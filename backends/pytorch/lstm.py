@@ -88,6 +88,10 @@ proj_size, device, dtype
         packed = isinstance(input, nn.utils.rnn.PackedSequence)
         first = self.weight_ih_l0
         check_input(type(self).__name__, input.data if packed else input, first)
+        for argument, state in zip(
+            ("h_0", "c_0"), () if hx is None else hx, strict=False
+        ):
+            check_input(type(self).__name__, state, first, argument)
         if self.training and self.noise == "activations":
             if packed:
                 message = (

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from numbers import Real
 from typing import Any
 
+import numpy
 import torch
 from torch import Tensor, nn
 
@@ -106,7 +108,7 @@ class ELBOLoss(nn.Module):
     Raises
     ------
     TypeError, ValueError
-        If `n_train` is no positive number.
+        If `n_train` is no positive number, `net` no module or `loss_fn` no function.
     """
 
     def __init__(
@@ -116,6 +118,13 @@ class ELBOLoss(nn.Module):
         n_train: int | None = None,
     ) -> None:
         super().__init__()
+        if not isinstance(net, nn.Module) or not callable(loss_fn):
+            message = (
+                "ELBOLoss: `net` must be an nn.Module and `loss_fn` a function of "
+                f"answers and targets, got {type(net).__name__} and "
+                f"{type(loss_fn).__name__}"
+            )
+            raise TypeError(message)
         if n_train is not None:
             _check_number(n_train)
         self.net = net
@@ -130,19 +139,26 @@ class ELBOLoss(nn.Module):
         kl_weight: float | Tensor = 1.0,
     ) -> Tensor:
         """The objective; `input` is what the network answered, as of `loss_fn`."""
+        for argument, value in {"input": input, "target": target}.items():
+            if isinstance(value, numpy.ndarray):
+                message = (
+                    f"ELBOLoss: `{argument}` must be a torch.Tensor, or what `loss_fn` "
+                    "takes, got a NumPy array; convert it by torch.from_numpy"
+                )
+                raise TypeError(message)
         share = kl_weight if self.n_train is None else kl_weight / self.n_train
         loss = self.loss_fn(input, target)
         return loss_weight * loss + share * kl_divergence(self.net)
 
 
 def _check_number(n_train: Any) -> None:
-    if isinstance(n_train, bool) or not isinstance(n_train, int | float):
+    if isinstance(n_train, bool) or not isinstance(n_train, Real):
         message = (
             "ELBOLoss: `n_train` must be the number of training examples, got "
             f"{type(n_train).__name__}; pass len(dataset)"
         )
         raise TypeError(message)
-    if not n_train >= 1 or n_train == torch.inf:
+    if not float(n_train) >= 1 or n_train == torch.inf:
         message = (
             f"ELBOLoss: `n_train` must be positive, got {n_train!r}; pass len(dataset)"
         )

@@ -60,8 +60,8 @@ class VariationalModule(nn.Module):
         initial_log_sigma2: float = INITIAL_LOG_SIGMA2,
         kl: str = "molchanov",
         clip: float | None = LOG_ALPHA_CLIP,
-        mask_in_training: bool = False,
-        generator: torch.Generator | None = None,
+        mask_in_training: Any = False,
+        generator: Any = None,
         shared: dict[int, nn.Parameter] | None = None,
     ) -> None:
         """Add the log variances to a layer that has its weights already.
@@ -87,6 +87,18 @@ class VariationalModule(nn.Module):
             known = ", ".join(map(repr, kernels.KL))
             message = f"{name}: `kl` must be one of {known}, got {kl!r}"
             raise ValueError(message)
+        if not isinstance(mask_in_training, bool):
+            message = (
+                f"{name}: `mask_in_training` must be True or False, got "
+                f"{mask_in_training!r}"
+            )
+            raise TypeError(message)
+        if generator is not None and not isinstance(generator, torch.Generator):
+            message = (
+                f"{name}: `generator` must be a torch.Generator, got "
+                f"{type(generator).__name__}; make one by torch.Generator()"
+            )
+            raise TypeError(message)
         self.kl = kl
         self.clip = clip
         self.mask_in_training = mask_in_training
@@ -209,7 +221,9 @@ def log_sigma2_name(weight_name: str) -> str:
     return weight_name.replace("weight", "log_sigma2")
 
 
-def check_input(operation: str, x: Any, weight: Tensor) -> None:
+def check_input(
+    operation: str, x: Any, weight: Tensor, argument: str = "input"
+) -> None:
     """Raise unless `x` is a tensor of the dtype and on the device of the weights.
 
     Raises
@@ -218,20 +232,20 @@ def check_input(operation: str, x: Any, weight: Tensor) -> None:
     """
     if not isinstance(x, Tensor):
         message = (
-            f"{operation}: `input` must be a torch.Tensor, got "
+            f"{operation}: `{argument}` must be a torch.Tensor, got "
             f"{type(x).__module__}.{type(x).__name__}; convert it, for example by "
             "torch.from_numpy"
         )
         raise TypeError(message)
     if x.device != weight.device:
         message = (
-            f"{operation}: `input` must be on the device of the weights, "
+            f"{operation}: `{argument}` must be on the device of the weights, "
             f"{weight.device}, got {x.device}; move one of them by `.to`"
         )
         raise ValueError(message)
     if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
         message = (
-            f"{operation}: `input` must have the dtype of the weights, "
+            f"{operation}: `{argument}` must have the dtype of the weights, "
             f"{weight.dtype}, got {x.dtype}; convert one of them by `.to`"
         )
         raise TypeError(message)

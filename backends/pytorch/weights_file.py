@@ -28,7 +28,8 @@ def pruned_state_dict(module: nn.Module) -> dict[str, Tensor]:
         dense.
     """
     state = {name: _copied(value) for name, value in module.state_dict().items()}
-    for path, layer in module.named_modules():
+    # Under all of its paths, as state_dict has a layer that is used twice.
+    for path, layer in module.named_modules(remove_duplicate=False):
         if isinstance(layer, VariationalModule):
             prefix = f"{path}." if path else ""
             for name in layer.weight_names:

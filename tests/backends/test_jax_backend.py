@@ -21,6 +21,7 @@ with warnings.catch_warnings():
 import jax.numpy as jnp
 from scipy.special import dawsn
 
+from vdcore import variational
 from vdcore.backends import jax_backend as vd
 from vdcore.backends import sparse_backend
 
@@ -335,7 +336,17 @@ def test_size_of_kernels_in_both_layouts(rng, dtype):
 
 def test_half_precision_is_counted_too():
     tree = vd.init({"W": jnp.ones((3, 2), "bfloat16"), "scale": jnp.ones(3)})
-    assert vd.kl(tree).dtype == "bfloat16"
+    assert vd.kl(tree).dtype == "float32"
+    many = vd.init({"W": jnp.ones((400, 300), "float16")})
+    expected = 120_000 * variational.kl_sparse_vd(numpy.asarray(-10.0))
+    x = jnp.full((2, 400), 300, "float16")  # squares overflow
+    y = vd.linear(many["W"], x, key=jax.random.key(0))
+    assert y.dtype == "float16"
+    small = vd.init({"W": jnp.full((400, 3), 0.01, "float16")})["W"]
+    y = vd.linear(small, x, key=jax.random.key(0))
+    assert bool(jnp.isfinite(y).all())
+    assert float(abs(y - 1200).max()) < 1200  # of deviation 40
+    assert float(vd.kl(many)) == pytest.approx(float(expected), rel=1e-3)
     assert vd.size(tree).weight_ratio == 1
     assert vd.to_cpu_sparse([vd.Linear(tree["W"])]).predict(
         numpy.ones((1, 3), "f4")

@@ -166,3 +166,44 @@ def test_wrong_options_leave_the_module_as_it_was():
     assert type(model[0]) is nn.Linear
     with pytest.raises(ValueError, match=r"`to` must be one of .* got 'csr'"):
         vd.prune_(model, to="csr")
+
+
+def test_a_sparse_layer_is_left():
+    model = nn.Sequential(nn.Linear(6, 5), nn.Linear(5, 2))
+    vd.convert(model)
+    vd.prune_(model, to="sparse_csr")
+    report = vd.convert(model)
+    assert "whose weight is sparse already" in str(report)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"generator": 3}, "`generator` must be a torch.Generator, got int"),
+        ({"mask_in_training": "yes"}, "`mask_in_training` must be True or False"),
+    ],
+)
+def test_wrong_options_leave_the_module(options, text):
+    model = nn.Sequential(nn.Linear(6, 5))
+    with pytest.raises(TypeError, match=text):
+        vd.convert(model, **options)
+    assert type(model[0]) is nn.Linear
+
+
+def test_numpy_arrays_are_named():
+    x = torch.randn(2, 3, 4)
+    array = x.numpy()
+    attention = vd.MultiheadAttentionVD(4, 2)
+    with pytest.raises(TypeError, match=r"`key` must be a torch\.Tensor, got numpy"):
+        attention(x, array, x)
+    with pytest.raises(TypeError, match=r"`value` must have the dtype of the weights"):
+        attention(x, x, x.double())
+    state = torch.zeros(1, 3, 4)
+    with pytest.raises(TypeError, match=r"`c_0` must be a torch\.Tensor"):
+        vd.LSTMVD(4, 4)(x, (state, state.numpy()))
+    model = vd.LinearVD(4, 2)
+    criterion = vd.ELBOLoss(model, nn.functional.mse_loss)
+    with pytest.raises(TypeError, match=r"`target` must be a torch\.Tensor"):
+        criterion(model(x), array)
+    with pytest.raises(TypeError, match=r"`net` must be an nn\.Module and `loss_fn`"):
+        vd.ELBOLoss(nn.functional.mse_loss, model)

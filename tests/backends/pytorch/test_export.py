@@ -207,3 +207,19 @@ def test_files_that_do_not_fit_change_nothing(strict, tmp_path):
         serializers.load_safetensors(path, link, strict=strict)
     with pytest.raises(FileNotFoundError, match="there is no file"):
         serializers.load_safetensors(tmp_path / "none", link)
+
+
+def test_a_layer_that_is_used_twice_is_pruned_under_both_names():
+    """As state_dict has it; a plain network takes the weights."""
+    torch.manual_seed(0)
+    block = nn.Linear(4, 4)
+    model = nn.Sequential(block, nn.ReLU(), block, nn.Linear(4, 2))
+    plain = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4), nn.Linear(4, 2))
+    vd.convert(model)
+    with torch.no_grad():
+        model[0].log_sigma2[0] = 9
+    state = vd.pruned_state_dict(model)
+    plain.load_state_dict(state)  # no name too many
+    x = torch.randn(3, 4)
+    torch.testing.assert_close(plain(x), model.eval()(x))
+    assert not state["2.weight"][0].any()
