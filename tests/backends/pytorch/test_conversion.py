@@ -168,6 +168,7 @@ def test_wrong_options_leave_the_module_as_it_was():
         vd.prune_(model, to="csr")
 
 
+@pytest.mark.filterwarnings("ignore:Sparse CSR:UserWarning")
 def test_a_sparse_layer_is_left():
     model = nn.Sequential(nn.Linear(6, 5), nn.Linear(5, 2))
     vd.convert(model)
