@@ -322,6 +322,21 @@ def test_bad_multipliers(bad):
         L.VariationalDropoutEmbedID(3, 4, multipliers=bad)
 
 
+def test_multipliers_of_layers_that_are_not_there():
+    class Plain(L.VariationalDropoutChain):
+        def __init__(self):
+            super().__init__()
+            with self.init_scope():
+                self.l = L.Linear(3, 2)
+
+    with pytest.raises(ValueError, match="it has no plain one with units"):
+        Plain().to_variational_dropout(multipliers=("units",))
+    model = Plain()
+    with pytest.raises(ValueError, match="with words"):
+        model.to_variational_dropout(multipliers=("words",))
+    assert type(model.l) is L.Linear
+
+
 def test_files_and_copies_keep_multipliers(rng, tmp_path, kind):
     model = Model(kind, multipliers=ALL)
     ids = rng.integers(0, WORDS, (4, 3)).astype("i4")

@@ -73,6 +73,8 @@ def to_variational_dropout(
     ------
     TypeError
         If `model` itself is such a layer, and so has no parent to hold the new one.
+    ValueError
+        If `noise` is no rule, or `multipliers` are of groups that no layer has.
     """
     if type(model) in VARIATIONAL_FORM:
         message = (
@@ -83,6 +85,17 @@ def to_variational_dropout(
         raise TypeError(message)
     check_rule("to_variational_dropout", noise)
     check_multipliers("to_variational_dropout", multipliers, MULTIPLIERS)
+    forms = (VARIATIONAL_FORM.get(type(link)) for link in model.links())
+    known = {
+        kind for form in forms for kind in getattr(form, "kinds_of_multipliers", ())
+    }
+    for kind in multipliers:
+        if kind not in known:
+            message = (
+                f"to_variational_dropout: `multipliers` must be of layers that `model` "
+                f"has, and it has no plain one with {kind}; leave {kind!r} out"
+            )
+            raise ValueError(message)
     _convert_children(model, "", verbose, noise, multipliers, options)
     return model
 
