@@ -117,18 +117,22 @@ def test_an_epoch_begins_with_no_state(reset):
         updater.update()
     windows = -(-40 // (STREAMS * LENGTH))
     assert updater.iteration == windows
-    if reset is False:  # Chainer's
-        # Each stream goes on with the text of the next one.
-        other, streams = model.copy(), text().reshape(STREAMS, -1)
-        streams = numpy.concatenate([streams, streams[::-1]], axis=1)
+    updater.update()
+    # Each stream goes on with the text of the next one.
+    streams = text().reshape(STREAMS, -1)
+    streams = numpy.concatenate([streams, streams[::-1]], axis=1)
+    end = (windows + 1) * LENGTH
+    states = []
+    for start in (0, windows * LENGTH):  # Chainer's way; from no state
+        other = model.copy()
         other.rnn.reset_state()
         with vdcore.using_config("train", False):
-            other(streams[:, : windows * LENGTH].T)
-        assert_allclose(model.rnn.h, other.rnn.h, atol=1e-3)
-    else:
-        assert model.rnn.h is None
-    updater.update()
-    assert model.rnn.h is not None
+            other(streams[:, start:end].T)
+        states.append(other.rnn.h)
+    carried, fresh = states
+    assert abs(carried - fresh).max() > 0.01
+    expected = carried if reset is False else fresh
+    assert_allclose(model.rnn.h, expected, atol=1e-3)
 
 
 def test_the_loss_is_called_once_a_window():
